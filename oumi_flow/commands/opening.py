@@ -1,0 +1,102 @@
+"""What most commands begin with: the base folder, the workflow, its store and its past."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from oumi_flow.errors import FlowError
+from oumi_flow.model import Plan, Workflow
+
+
+def settle_base(options: argparse.Namespace, *, strict: bool = False) -> None:
+    """Make the process stand in the workflow's base folder.
+
+    Without `-C`, a workflow that was run from another folder before is refused when `strict`;
+    else that folder is gone to, so that `logs`, `status` and the like work from anywhere.
+    Raises FlowError.
+    """
+    from oumi_flow.load.snapshot import recorded_base
+
+    if getattr(options, "chdir", None):
+        return
+    base = recorded_base(options.file)
+    here = os.getcwd()
+    if base is None or base == here or not os.path.isdir(base):
+        return
+    if strict:
+        raise FlowError(
+            f"{options.file} was last run from {base}, now from {here}; its paths would mean other files",
+            hint=f"`-C {base}` to run it as before, `-C .` to run it from here",
+        )
+    options.file = os.path.relpath(os.path.abspath(options.file), base)
+    os.chdir(base)
+
+
+def parse_sets(options: argparse.Namespace) -> dict[str, str]:
+    """`--set K=V` as a mapping. Raises FlowError."""
+    sets: dict[str, str] = {}
+    for word in getattr(options, "sets", None) or ():
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise FlowError(f"--set {word}: expected K=V")
+        sets[key] = value
+    return sets
+
+
+def open_workflow(options: argparse.Namespace, *, snapshot: bool = True) -> Workflow:
+    """The workflow of `options.file`, fully expanded. Raises FlowError with every problem."""
+    from oumi_flow.load import load
+
+    environ = os.environ
+    oumi = getattr(options, "oumi", None)
+
+    def keys() -> Any:
+        from oumi_flow.oumi_cli import ask_keys, find_oumi
+
+        found = find_oumi(oumi, environ)
+        return ask_keys(found, environ) if found else None
+
+    def fetch(uri: str) -> str:
+        from oumi_flow import oumi_cli
+
+        return oumi_cli.fetch(uri, oumi_cli.find_oumi(oumi, environ), environ)
+
+    return load(
+        options.file,
+        sets=parse_sets(options),
+        environ=environ,
+        keys=keys,
+        fetch=fetch,
+        snapshot=snapshot,
+    )
+
+
+def software_of(options: argparse.Namespace) -> Mapping[str, str] | None:
+    """The versions that `--rerun-triggers software` compares; None when it was not asked for."""
+    if getattr(options, "rerun_triggers", None) is None:
+        return None
+    from oumi_flow.oumi_cli import find_oumi, oumi_version
+
+    command = find_oumi(getattr(options, "oumi", None), os.environ)
+    version = oumi_version(command) if command else None
+    return {"oumi": version} if version else {}
+
+
+def make_plan(options: argparse.Namespace, workflow: Workflow, store: Any, disk: Any) -> Plan:
+    """Judge the jobs that `options` select. Writes nothing. Raises FlowError for unknown names."""
+    from oumi_flow.planner import plan
+
+    return plan(
+        workflow,
+        store.pasts(workflow.jobs),
+        disk,
+        targets=tuple(getattr(options, "jobs", None) or ()),
+        force=tuple(getattr(options, "force", None) or ()),
+        force_all=bool(getattr(options, "force_all", False)),
+        omit=tuple(getattr(options, "omit", None) or ()),
+        software=software_of(options),
+        orphans=store.orphans(workflow),
+    )
