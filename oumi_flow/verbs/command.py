@@ -1,0 +1,162 @@
+"""From a job's fields to the words of its command.
+
+Reads no file and no config: `args` are taken apart as text. For shell jobs PATH is looked at, to
+tell a program from a word that only a shell understands.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from oumi_flow.errors import FlowError
+from oumi_flow.verbs.table import CliOption, VerbSpec
+
+
+class Arg(NamedTuple):
+    """One entry of `args`: an override of a config key, or an option of the verb itself."""
+
+    key: str  # without dashes
+    value: str | None  # None: a flag
+    option: CliOption | None = None
+
+    @property
+    def config_key(self) -> str:
+        """The config key it sets, "" for an option that is none."""
+        if self.option is not None:
+            return self.option.key
+        return self.key
+
+    @property
+    def text(self) -> str:
+        """As oumi takes it: `--key=value`, or a flag."""
+        if self.option is not None and not self.option.takes_value:
+            off = self.value is not None and self.value.strip().lower() in _NO
+            return self.option.negative if off and self.option.negative else self.option.name
+        name = self.option.name if self.option is not None else f"--{self.key}"
+        return f"{name}={self.value}"
+
+
+_NO = frozenset({"false", "no", "off", "0"})
+_KEY = re.compile(r"[A-Za-z_][\w.\[\]-]*\Z")
+
+
+def parse_args(args: Sequence[str], spec: VerbSpec) -> tuple[Arg, ...]:
+    """Take `args` apart; dashes are optional, and `--key value` is read as `--key=value`.
+
+    Raises FlowError for an entry that is neither an override nor an option of the verb.
+    """
+    found: list[Arg] = []
+    words = [str(word).strip() for word in args]
+    at = 0
+    while at < len(words):
+        word, at = words[at], at + 1
+        if not word:
+            continue
+        name, equals, value = word.partition("=")
+        if not equals and len(parts := word.split(None, 1)) == 2:
+            name, equals, value = parts[0], "=", parts[1]
+        name, value = name.strip(), value.strip()
+        dashed = name if name.startswith("-") else f"--{name}"
+        option = spec.option(dashed)
+        if option is not None and not option.takes_value:
+            if dashed == option.negative:
+                value = "false" if not equals or value.lower() not in _NO else "true"
+            elif not equals:
+                value = "true"
+            found.append(Arg(option.name.lstrip("-"), value, option))
+            continue
+        key = name.lstrip("-")
+        if option is None and not _names_a_key(name, key):
+            raise FlowError(
+                f'args: "{word}" is neither an override nor an option of {spec.name}',
+                hint="write key=value, for example training.max_steps=100",
+            )
+        if not equals:
+            if at >= len(words) or words[at].startswith("--"):
+                raise FlowError(f'args: "{word}" has no value', hint="write key=value")
+            value, at = words[at], at + 1
+        found.append(Arg(option.name.lstrip("-") if option else key, value, option))
+    return tuple(found)
+
+
+def _names_a_key(name: str, key: str) -> bool:
+    single_dash = name.startswith("-") and not name.startswith("--")
+    return bool(_KEY.match(key)) and not single_dash
+
+
+def normal_args(args: Sequence[str], spec: VerbSpec) -> tuple[str, ...]:
+    """`args` as the command gets them, `--key=value` each. Raises as `parse_args`."""
+    return tuple(arg.text for arg in parse_args(args, spec))
+
+
+def build_command(
+    spec: VerbSpec,
+    *,
+    oumi: tuple[str, ...],
+    config: str,
+    args: Sequence[str],
+    redirect: str,
+    extra: Sequence[str] = (),
+    mode: str = "dataset",
+) -> tuple[str, ...]:
+    """The argv of an oumi verb.
+
+    `redirect` is a finished word such as `--output_dir=D`, or "" where the place is kept; it
+    comes after `args`, and `extra` (the resume flag) last, for the last one wins in oumi.
+    `mode` is `dataset` or `conversations`, for judge.
+    """
+    words = [*oumi, *(word.replace("{mode}", mode) for word in spec.argv)]
+    if config and spec.config_flag:
+        words += [spec.config_flag, config]
+    words += normal_args(args, spec)
+    if redirect:
+        words.append(redirect)
+    words += extra
+    return tuple(words)
+
+
+# What bash itself runs or reads: a text that starts with one of these needs a shell.
+_SHELL_WORDS = frozenset(
+    """! . : [ [[ ]] { } alias bg bind break builtin caller case cd command compgen complete
+    compopt continue coproc declare dirs disown do done echo elif else enable esac eval exec exit
+    export false fc fg fi for function getopts hash help history if in jobs kill let local logout
+    mapfile popd printf pushd pwd read readarray readonly return select set shift shopt source
+    suspend test then time times trap true type typeset ulimit umask unalias unset until wait
+    while""".split()
+)
+_PLAIN = re.compile(r"[\w@%+:,./-]+(?:[ \t]+[\w@%+=:,./-]+)*\Z")
+
+
+def shell_command(run: str | Sequence[str]) -> tuple[str, ...]:
+    """The argv of a `run:`.
+
+    A list of words starts as it is. So does a text of plain words, without anything that a shell
+    would interpret, whose first is a program on PATH. Any other text is one argument of
+    `bash -euo pipefail -c`, or of `sh -eu -c` where there is no bash.
+    """
+    import shutil
+
+    if not isinstance(run, str):
+        return tuple(run)
+    text = run.strip()
+    if _PLAIN.match(text):
+        words = text.split()
+        if _is_program(words[0]):
+            return tuple(words)
+    if shutil.which("bash"):
+        return ("bash", "-euo", "pipefail", "-c", run)
+    return ("sh", "-eu", "-c", run)
+
+
+def _is_program(word: str) -> bool:
+    import shutil
+
+    if word in _SHELL_WORDS:
+        return False
+    if "/" in word:
+        # A relative one is relative to the job's workdir, which is not known here.
+        return os.path.isabs(word) and os.path.isfile(word) and os.access(word, os.X_OK)
+    return shutil.which(word) is not None
