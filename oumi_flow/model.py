@@ -115,7 +115,7 @@ class Command:
 
     argv: tuple[str, ...]
     cwd: str = "."
-    env: Mapping[str, str] = EMPTY
+    env: Mapping[str, str] = field(default_factory=lambda: EMPTY)
     progress: str = "lines"  # name of a parser in progress.py
 
 
@@ -138,7 +138,9 @@ class Job:
     depends_on: tuple[str, ...] = ()  # written or referred to
     implied: tuple[str, ...] = ()  # upstreams known only from a path in the config
     upstream: tuple[str, ...] = ()  # depends_on + implied, in that order, without repeats
-    secret_env: Mapping[str, str] = EMPTY  # name -> template with ${VAR}; resolved at the start
+    secret_env: Mapping[str, str] = field(
+        default_factory=lambda: EMPTY
+    )  # name -> template with ${VAR}; resolved at the start
     gpu: GpuRequest | None = None
     executor: str = "local"  # or the name of a remote
     retry: Retry = Retry()
@@ -160,7 +162,9 @@ class Workflow:
     output_dir: str
     jobs: tuple[Job, ...]
     description: str = ""
-    env: Mapping[str, str] = EMPTY  # non-secret, for `report` and the like; jobs carry their own
+    env: Mapping[str, str] = field(
+        default_factory=lambda: EMPTY
+    )  # non-secret, for `report` and the like; jobs carry their own
     gpus: tuple[int, ...] | None = None  # as listed in the file; None: discover
     max_parallel: int | None = None
     allocation: str = "dynamic"  # dynamic | fixed | load_balanced
@@ -171,8 +175,12 @@ class Workflow:
     cache_dir: str = ""
     cache_max_size: int | None = None
     private: bool = False  # has secrets: state files are 0600, folders 0700
-    sources: Mapping[str, Stamp | None] = EMPTY  # every file read while loading; None: not there
-    variables: Mapping[str, str | None] = EMPTY  # shell variables named, with what they held
+    sources: Mapping[str, Stamp | None] = field(
+        default_factory=lambda: EMPTY
+    )  # every file read while loading; None: not there
+    variables: Mapping[str, str | None] = field(
+        default_factory=lambda: EMPTY
+    )  # shell variables named, with what they held
     needs: tuple[str, ...] = ()  # secret variables that must be set, values never kept
     warnings: tuple[str, ...] = ()
 
@@ -202,8 +210,10 @@ class Trace:
     exit_code: int | None = 0  # None: taken over by `touch`
     changed_while_ran: tuple[str, ...] = ()  # keys of inputs that moved under the job
     gpus: int = 0
-    metrics: Mapping[str, Value] = EMPTY  # last/best numbers, see progress.py
-    versions: Mapping[str, str] = EMPTY
+    metrics: Mapping[str, Value] = field(
+        default_factory=lambda: EMPTY
+    )  # last/best numbers, see progress.py
+    versions: Mapping[str, str] = field(default_factory=lambda: EMPTY)
     format: int = FORMAT
 
 
@@ -348,4 +358,4 @@ class Progress:
     done: float | None = None
     total: float | None = None
     unit: str = ""
-    metrics: Mapping[str, float] = EMPTY  # latest value of each
+    metrics: Mapping[str, float] = field(default_factory=lambda: EMPTY)  # latest value of each
