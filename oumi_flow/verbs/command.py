@@ -119,14 +119,14 @@ def build_command(
 
 
 # What bash itself runs or reads: a text that starts with one of these needs a shell.
-_SHELL_WORDS = frozenset(
-    """! . : [ [[ ]] { } alias bg bind break builtin caller case cd command compgen complete
-    compopt continue coproc declare dirs disown do done echo elif else enable esac eval exec exit
-    export false fc fg fi for function getopts hash help history if in jobs kill let local logout
-    mapfile popd printf pushd pwd read readarray readonly return select set shift shopt source
-    suspend test then time times trap true type typeset ulimit umask unalias unset until wait
-    while""".split()
-)
+_BASH = """
+! . : [ [[ ]] { } alias bg bind break builtin caller case cd command compgen complete compopt
+continue coproc declare dirs disown do done echo elif else enable esac eval exec exit export
+false fc fg fi for function getopts hash help history if in jobs kill let local logout mapfile
+popd printf pushd pwd read readarray readonly return select set shift shopt source suspend test
+then time times trap true type typeset ulimit umask unalias unset until wait while
+"""
+_SHELL_WORDS = frozenset(_BASH.split())
 _PLAIN = re.compile(r"[\w@%+:,./-]+(?:[ \t]+[\w@%+=:,./-]+)*\Z")
 
 

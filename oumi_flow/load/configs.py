@@ -1,0 +1,278 @@
+"""Merges `args` into a verb's config, and says what the result means.
+
+The merge follows `merge_with_dotlist` of OmegaConf, by which oumi does it. Knows neither the
+workflow file, nor other jobs, nor whether a job is stale.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from oumi_flow.errors import FlowError
+from oumi_flow.load.config_file import (
+    ConfigFile,
+    read_config,
+    read_config_file,
+    tokens_of,
+    yaml_loader,
+)
+from oumi_flow.verbs.command import Arg, parse_args
+from oumi_flow.verbs.keys import KeyTable, OumiKeys, pattern_of
+from oumi_flow.verbs.table import VerbSpec
+
+__all__ = [
+    "ArgProblem",
+    "ConfigFile",
+    "KeyTable",
+    "OumiKeys",
+    "canonical",
+    "counted",
+    "flatten",
+    "input_values",
+    "merge",
+    "own_place",
+    "pattern_of",
+    "read_config",
+    "read_config_file",
+]
+
+
+class ArgProblem(NamedTuple):
+    """Something wrong with one of `args`."""
+
+    arg: str
+    message: str
+    hint: str = ""
+
+
+# ---------------------------------------------------------------------- merging
+
+
+def merge(
+    config: Mapping[str, Any],
+    args: Sequence[str],
+    spec: VerbSpec,
+    problems: list[ArgProblem] | None = None,
+) -> tuple[dict[str, Any], list[str]]:
+    """The config with `args` merged in, and those `args` that are no config keys.
+
+    Left out of the second are options that cannot change results (`--verbose`) and the one that
+    says where the output goes. What is wrong with an arg is appended to `problems`; without that
+    list the first one is raised as FlowError.
+    """
+    merged: dict[str, Any] = copy.deepcopy(dict(config))
+    others: list[str] = []
+    try:
+        parsed = parse_args(args, spec)
+    except FlowError as error:
+        if problems is None:
+            raise
+        problems.append(ArgProblem("", error.message, error.hint))
+        return merged, others
+    # oumi applies the verb's own options after all other overrides.
+    for arg in sorted(parsed, key=lambda arg: arg.option is not None):
+        if arg.config_key:
+            found = _override(merged, arg)
+            if found is not None:
+                if problems is None:
+                    raise FlowError(found.message, hint=found.hint)
+                problems.append(found)
+        elif arg.option is not None and arg.option.counts and arg.key != spec.output_key:
+            others.append(arg.text)
+    return merged, others
+
+
+def _override(merged: dict[str, Any], arg: Arg) -> ArgProblem | None:
+    import yaml
+
+    if arg.option is not None and arg.option.no_effect and arg.value == arg.option.no_effect:
+        return None
+    try:
+        value = yaml.load(arg.value or "", Loader=yaml_loader())
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return ArgProblem(
+            arg.text,
+            f'args: the value of "{arg.key}" is not valid YAML: {arg.value}',
+            "quote it, as in key='\"text: with signs\"'",
+        )
+    return _set(merged, tokens_of(arg.config_key), value, arg)
+
+
+def _set(root: Any, tokens: list[str | int], value: Any, arg: Arg) -> ArgProblem | None:
+    """`OmegaConf.update` on plain containers."""
+    for at, token in enumerate(tokens):
+        last = at == len(tokens) - 1
+        if isinstance(root, list):
+            try:
+                index = int(token)
+            except ValueError:
+                return ArgProblem(
+                    arg.text,
+                    f'args: "{_joined(tokens[:at])}" is a list in the config, expected an index, '
+                    f'got "{token}"',
+                )
+            if not 0 <= index < len(root):
+                have = f"it has {len(root)}" if root else "it is empty"
+                return ArgProblem(
+                    arg.text,
+                    f'args: no entry {index} in the list "{_joined(tokens[:at])}" of the config; '
+                    f"{have}, counted from 0",
+                )
+            key: Any = index
+        else:
+            key = str(token)
+        present = isinstance(root, list) or key in root
+        child = root[key] if present else None
+        if last:
+            if isinstance(child, dict) and isinstance(value, dict):
+                _merge_maps(child, value)
+            else:
+                root[key] = value
+            return None
+        if not isinstance(child, (dict, list)):
+            following = tokens[at + 1]
+            # A list that the config leaves to oumi's defaults: its length is not known here.
+            child = [None] * (following + 1) if isinstance(following, int) and not present else {}
+            root[key] = child
+        root = child
+    return None
+
+
+def _merge_maps(into: dict[str, Any], other: Mapping[str, Any]) -> None:
+    for key, value in other.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            _merge_maps(into[key], value)
+        else:
+            into[key] = value
+
+
+def _joined(tokens: Iterable[str | int]) -> str:
+    text = ""
+    for token in tokens:
+        text += f"[{token}]" if isinstance(token, int) else f".{token}" if text else str(token)
+    return text
+
+
+# ---------------------------------------------------------------------- meaning
+
+
+def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Leaves by dotted key (`tasks[0].name`), in canonical form; empty containers are leaves."""
+    flat: dict[str, Any] = {}
+    _flatten(config, "", flat)
+    return flat
+
+
+def _flatten(value: Any, key: str, flat: dict[str, Any]) -> None:
+    if isinstance(value, Mapping) and (value or not key):
+        for name, item in value.items():
+            part = _part(name)
+            _flatten(item, f"{key}.{part}" if key else part, flat)
+    elif isinstance(value, (list, tuple)) and value:
+        for index, item in enumerate(value):
+            _flatten(item, f"{key}[{index}]", flat)
+    else:
+        flat[key] = canonical(value)
+
+
+def _part(name: Any) -> str:
+    """A key within a dotted key; text that would read as something else is quoted."""
+    if isinstance(name, str):
+        odd = not name or any(sign in name for sign in '.[]"') or name.lstrip("-").isdigit()
+        return json.dumps(name, ensure_ascii=False) if odd else name
+    return str(canonical(name))
+
+
+def canonical(value: Any) -> Any:
+    """One form for values that mean the same: `1e-4` and `0.0001`, `1.0` and `1`.
+
+    Booleans stay booleans and text stays text. What JSON cannot hold becomes text.
+    """
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        if math.isnan(value):
+            return ".nan"
+        if math.isinf(value):
+            return ".inf" if value > 0 else "-.inf"
+        return int(value) if value.is_integer() and abs(value) < 1e22 else value
+    if isinstance(value, Mapping):
+        return {str(key): canonical(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [canonical(item) for item in value]
+    if isinstance(value, bytes):
+        return value.hex()
+    return str(value)
+
+
+def counted(
+    flat: Mapping[str, Any],
+    spec: VerbSpec,
+    ignore: Sequence[str] = (),
+    also: Sequence[str] = (),
+) -> dict[str, Any]:
+    """The keys that count for the fingerprint, sorted.
+
+    The verb's `ignored_keys` do not, nor those that match `ignore`; what matches `also` does in
+    any case. A pattern that names a subtree means all of it.
+    """
+    drop = _any_of((*spec.ignored_keys, *ignore))
+    keep = _any_of(also)
+    return {key: flat[key] for key in sorted(flat) if keep(key) or not drop(key)}
+
+
+def input_values(
+    merged: Mapping[str, Any], spec: VerbSpec, others: Sequence[str] = ()
+) -> list[tuple[str, str]]:
+    """(key, value) of each config key that may name a local input and holds text.
+
+    `others` are the args that are no config keys, for verbs that read an input from one of
+    their own options (`--input` of judge). Whether a value is a path is not asked here.
+    """
+    wanted = _any_of([key for key in spec.input_keys if not key.startswith("--")])
+    found = [
+        (key, value)
+        for key, value in flatten(merged).items()
+        if isinstance(value, str) and value and wanted(key)
+    ]
+    options = [key for key in spec.input_keys if key.startswith("--")]
+    for word in others:
+        name, _, value = word.partition("=")
+        if name in options and value:
+            found.append((name, value))
+    return found
+
+
+def own_place(merged: Mapping[str, Any], spec: VerbSpec) -> str | None:
+    """The output place that the config (with args merged) names, relative to the workdir."""
+    key = spec.config_place_key or spec.output_key
+    if not key:
+        return None
+    value: Any = merged
+    for token in tokens_of(key):
+        if not isinstance(value, Mapping):
+            return None
+        value = value.get(token)
+    return value if isinstance(value, str) and value else None
+
+
+def _any_of(patterns: Iterable[str]) -> Callable[[str], bool]:
+    texts = [_regex(pattern) for pattern in patterns]
+    if not texts:
+        return lambda key: False
+    compiled = re.compile("|".join(texts))
+    return lambda key: compiled.fullmatch(key) is not None
+
+
+def _regex(pattern: str) -> str:
+    """See verbs/table.py for the patterns; a pattern matches what lies below it too."""
+    text = pattern.removesuffix(".**")
+    parts = re.split(r"(\[\*\]|\*\*|\*|\?)", text)
+    signs = {"[*]": r"\[\d+\]", "**": ".*", "*": r"[^.\[\]]*", "?": r"[^.\[\]]"}
+    body = "".join(signs.get(part, re.escape(part)) for part in parts)
+    return rf"(?:{body})(?:[.\[].*)?"
