@@ -238,7 +238,8 @@ class Past:
     """What is known of a job before judging it."""
 
     trace: Trace | None = None
-    attempt: LastAttempt | None = None
+    attempt: LastAttempt | None = None  # only looked at where there is no trace
+    previous: Trace | None = None  # what the marker said before that attempt began
 
 
 class Code(str, Enum):
