@@ -350,6 +350,7 @@ class Outcome:
     exit_code: int | None = None
     trace: Trace | None = None
     retryable: bool = True
+    lost_gpu: int | None = None  # a GPU that fell off the bus under it: set aside
 
 
 @dataclass(frozen=True, slots=True)
