@@ -13,6 +13,9 @@ from typing import Any
 from oumi_flow.errors import Problem, Where
 from oumi_flow.text import nearest
 
+# Options that `args` may not hold: the config is a field of its own, the others run nothing.
+_NOT_ARGS = frozenset({"--config", "-c", "--list", "--help", "-h"})
+
 _INDEX = re.compile(r"\[\d+\]|\.\d+(?=\.|\[|\Z)")
 _SPLIT = re.compile(r"[^.\[\]]+|\[[^\]]*\]")
 
@@ -37,7 +40,7 @@ class KeyTable:
     ) -> KeyTable:
         known, open_ = frozenset(keys), frozenset(free)
         inner = frozenset(prefix for key in known | open_ for prefix in _prefixes(key))
-        return KeyTable(known, open_, frozenset(options), inner)
+        return KeyTable(known, open_, frozenset(options) - _NOT_ARGS, inner)
 
     def knows(self, key: str) -> bool:
         """Whether `key` (indexes as they come) may be set: leaf, subtree, below a free one."""
@@ -50,7 +53,7 @@ class KeyTable:
         """The known key that `key` is probably a slip of; "" when none is near."""
         pattern = pattern_of(key)
         parent, _, last = pattern.rpartition(".")
-        leaves = self.keys | self.free
+        leaves = self.keys | self.free | {name[2:] for name in self.options if name[:2] == "--"}
         siblings = {
             known.rpartition(".")[2]: known
             for known in leaves

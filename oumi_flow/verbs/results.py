@@ -117,12 +117,11 @@ def task_results(place: str, since: float) -> list[tuple[str, dict[str, Any]]]:
     return [(name, content) for _, name, content in sorted(found, key=lambda item: item[:2])]
 
 
-def publish_results(folder: str, since: float) -> dict[str, dict[str, float | None]]:
-    """Write `folder`/results.json and return it: task -> metric -> number, sorted.
+def collect_results(folder: str, since: float) -> dict[str, dict[str, float | None]]:
+    """task -> metric -> number, sorted, from the task results made since.
 
-    Made from the newest `<backend>_<stamp>/task_result.json` of each task since the attempt's
-    start (0: ever). Two tasks of one name in one attempt become `name` and `name#2`. A number
-    that is not finite is written as null. Raises OSError when it cannot be written.
+    The newest result of each task counts. Two tasks of one name in one attempt (`since` given)
+    become `name` and `name#2`. A number that is not finite is None.
     """
     tasks: dict[str, dict[str, float | None]] = {}
     for _, content in task_results(folder, since):
@@ -136,13 +135,22 @@ def publish_results(folder: str, since: float) -> dict[str, dict[str, float | No
                 again += 1
                 name = f"{task}#{again}"
             tasks[name] = numbers
-    ordered = {task: dict(sorted(tasks[task].items())) for task in sorted(tasks)}
+    return {task: dict(sorted(tasks[task].items())) for task in sorted(tasks)}
+
+
+def publish_results(folder: str, since: float) -> dict[str, dict[str, float | None]]:
+    """Write `folder`/results.json from `collect_results`, and return what it holds.
+
+    It has nothing of when or where, so an evaluation that came out the same makes the same file.
+    Raises OSError when it cannot be written.
+    """
+    results = collect_results(folder, since)
     path = os.path.join(folder, RESULTS)
     temporary = f"{path}.tmp"
     with open(temporary, "w", encoding="utf-8") as file:
-        file.write(json.dumps(ordered, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        file.write(json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     os.replace(temporary, path)
-    return ordered
+    return results
 
 
 def _numbers(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float | None]]:

@@ -1,0 +1,138 @@
+"""From the end of a job's log to the cause of its failure, in words.
+
+Reads the last part of one file; knows the messages of oumi, PyTorch and the kernel, not who ran
+the job. oumi's own errors come on stdout, with tracebacks wrapped at 80 columns.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from oumi_flow.progress import last_bytes, parse
+
+TAIL = 64 * 1024  # bytes of the log that are looked at
+SIGKILL = 9
+
+
+class Diagnosis(NamedTuple):
+    """`cause` in a few words, "" when nothing is recognised; whether trying again may help."""
+
+    cause: str
+    retryable: bool = True
+    lost_gpu: bool = False
+
+
+_OUT_OF_MEMORY = re.compile(
+    r"CUDA out of memory|OutOfMemoryError|CUBLAS_STATUS_ALLOC_FAILED|"
+    r"CUDA error: out of memory|HIP out of memory"
+)
+_TRIED = re.compile(r"Tried to allocate ([\d.]+ [KMGT]iB)")
+_LOST_GPU = re.compile(
+    r"CUDA error: (unspecified launch failure|device lost|an illegal instruction was encountered|"
+    r"uncorrectable ECC error encountered|misaligned address|the launch timed out and was "
+    r"terminated|hardware (?:stack error|exception)|unknown error|no CUDA-capable device is "
+    r"detected|all CUDA-capable devices are busy or unavailable|CUDA-capable device\(s\) is/are "
+    r"busy or unavailable)|\bXid\b.*?\b(\d+)|(GPU is lost|fallen off the bus|"
+    r"Unable to determine the device handle)"
+)
+_HOST_MEMORY = re.compile(r"(?i)\boom[- ]kill|Out of memory: Killed|Cannot allocate memory")
+_CONFIG = re.compile(
+    r"^Error: (Config error at .*|Config file not found.*|--input is required.*|"
+    r"Input file not found.*|dataset_path .* does not exist.*)$"
+)
+_USAGE = re.compile(r"(?:Invalid value|No such option|Missing option|No such command).*")
+_MODULE = re.compile(r"(?:ModuleNotFoundError|ImportError): No module named '([\w.]+)'")
+_NEEDS = (
+    (re.compile(r"requires\s+bitsandbytes"), "bitsandbytes", "bitsandbytes>=0.47,<0.50"),
+    (re.compile(r"(?i)optuna is not installed|requires\s+optuna"), "optuna", "oumi[tune]==0.9.*"),
+    (re.compile(r"(?i)requires?\s+(?:`?autoawq|the autoawq)"), "autoawq", "autoawq"),
+)
+_INSTALLS = {"bitsandbytes": "bitsandbytes>=0.47,<0.50", "optuna": "oumi[tune]==0.9.*"}
+_DISK = re.compile(r"No space left on device|Disk quota exceeded")
+_HUB = re.compile(
+    r"(We couldn't connect to|is not a local folder and is not a valid model identifier|"
+    r"LocalEntryNotFoundError|OfflineModeIsEnabled)"
+)
+_EXCEPTION = re.compile(
+    r"^(?:[A-Za-z_][\w.]*\.)?([A-Z]\w*(?:Error|Exception|Interrupt|Exit)): (.+)$"
+)
+_BOILERPLATE = re.compile(
+    r"If you believe this is a bug, please file an issue|github\.com/oumi-ai/oumi/issues|"
+    r"oumi\.ai/feedback|^\W*$"
+)
+
+
+def diagnose(log: str, *, exit_code: int | None = None, signal: int | None = None) -> Diagnosis:
+    """Name the cause of a failed attempt from the end of its `log`.
+
+    `exit_code` and `signal` are how the process ended (137 counts as signal 9). A usage or config
+    error is not retryable: the same command can only fail again.
+    """
+    lines = _lines(log)
+    text = "\n".join(lines)
+    if found := _LOST_GPU.search(text):
+        what = found[1] or (f"Xid {found[2]}" if found[2] else found[3])
+        return Diagnosis(f"lost GPU: {what}", lost_gpu=True)
+    if _OUT_OF_MEMORY.search(text):
+        tried = _TRIED.search(text)
+        return Diagnosis(
+            "CUDA out of memory" + (f", tried to allocate {tried[1]}" if tried else "")
+        )
+    if _HOST_MEMORY.search(text):
+        return Diagnosis("out of memory (RAM)")
+    if _DISK.search(text):
+        return Diagnosis("no space left on the disk")
+    if found := _first(_CONFIG, lines):
+        return Diagnosis(found[1].strip(), retryable=False)
+    if exit_code == 2:
+        found = _USAGE.search(_unboxed(lines))
+        return Diagnosis(f"usage error: {found[0]}" if found else "usage error", retryable=False)
+    for pattern, name, package in _NEEDS:
+        if pattern.search(text):
+            return Diagnosis(_missing(name, package), retryable=False)
+    if modules := _MODULE.findall(text):
+        name = modules[-1].split(".")[0]
+        return Diagnosis(_missing(name, _INSTALLS.get(name, "")), retryable=False)
+    if signal == SIGKILL or exit_code in (137, -SIGKILL):
+        return Diagnosis("killed by signal 9, probably by the kernel for lack of memory (RAM)")
+    if _HUB.search(text):
+        return Diagnosis("a model or data set is neither local nor reachable on the hub")
+    errors = [found for line in lines[-60:] if (found := _EXCEPTION.match(line))]
+    if errors:
+        return Diagnosis(f"{errors[-1][1]}: {errors[-1][2]}"[:300])
+    errors_said = [line for line in lines[-20:] if line.startswith("Error: ")]
+    return Diagnosis(errors_said[-1][7:][:300]) if errors_said else Diagnosis("")
+
+
+def _missing(name: str, package: str) -> str:
+    advice = f'; install it beside oumi: pip install "{package}"' if package else ""
+    return f"missing module: {name}{advice}"
+
+
+def _first(pattern: re.Pattern[str], lines: list[str]) -> re.Match[str] | None:
+    return next((found for line in lines if (found := pattern.match(line))), None)
+
+
+def _unboxed(lines: list[str]) -> str:
+    """The text of the box that click's errors are drawn in, joined to one line."""
+    inner = [line.strip("│ ").strip() for line in lines if line.startswith("│")]
+    return " ".join(inner) if inner else "\n".join(lines)
+
+
+def last_lines(log: str, count: int = 10) -> list[str]:
+    """The last lines of a log that say something: no bars, escapes, logo or bug-report request."""
+    said = [line for line in _lines(log) if not _BOILERPLATE.search(line)]
+    return said[-count:] if count > 0 else []
+
+
+def _lines(log: str) -> list[str]:
+    data = last_bytes(log, TAIL)
+    found = []
+    for raw in data.decode("utf-8", "replace").split("\n"):
+        # Of what returns redraw, the last drawing is what one would see.
+        drawn = [part for part in raw.split("\r") if part.strip()]
+        line = parse.without_bars(parse.clean(drawn[-1])).rstrip() if drawn else ""
+        if line:
+            found.append(line)
+    return found
