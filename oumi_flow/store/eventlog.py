@@ -1,0 +1,136 @@
+"""The log of a run's events, and the requests made to a run: lines of JSON, append only.
+
+Knows lines and when a log has ended; what an event means is its reader's affair.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from oumi_flow.events import Event, RunFinished, from_line, to_line
+from oumi_flow.store.files import Files, told
+
+POLL_S = 0.1
+_BLOCK = 1 << 20
+
+
+class EventLog:
+    """Appends events; each is on its way to the disk, whole, when `append` returns."""
+
+    def __init__(self, path: str, files: Files) -> None:
+        self.path = path
+        self._files = files
+        self._torn = False
+        files.make_folder(os.path.dirname(path))
+        with told(path, "write"):
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+            self._descriptor = os.open(path, flags, files.mode)
+
+    def append(self, event: Event) -> None:
+        """Write one event. Raises FlowError; later calls may succeed again (the disk was full)."""
+        data = to_line(event).encode("utf-8", "backslashreplace") + b"\n"
+        if self._torn:  # end the line that was cut, so that only it is lost
+            data = b"\n" + data
+        with told(self.path, "write"):
+            self._torn = True
+            view = memoryview(data)
+            while view:
+                view = view[os.write(self._descriptor, view) :]
+            self._torn = False
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+class Lines:
+    """The complete lines of a growing file, each once. A missing file has none yet."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._offset = 0
+        self._rest = b""
+
+    def new(self) -> Iterator[str]:
+        """The lines that came since the last call."""
+        try:
+            file = open(self._path, "rb")  # noqa: SIM115 - closed below, opened apart to catch
+        except OSError:
+            return
+        with file:
+            file.seek(self._offset)
+            while block := file.read(_BLOCK):
+                self._offset += len(block)
+                *lines, self._rest = (self._rest + block).split(b"\n")
+                for line in lines:
+                    if line:
+                        yield line.decode("utf-8", "replace")
+
+
+def read_events(path: str) -> Iterator[Event]:
+    """The events told so far; torn or unknown lines are skipped."""
+    for line in Lines(path).new():
+        event = from_line(line)
+        if event is not None:
+            yield event
+
+
+def follow_events(
+    path: str, alive: Callable[[], bool], sleep: Callable[[float], object] = time.sleep
+) -> Iterator[Event]:
+    """The events told so far and those to come, until RunFinished or until `alive` says no.
+
+    Blocks between events. `alive` is asked only when nothing new has come.
+    """
+    lines = Lines(path)
+    last_look = False
+    while True:
+        quiet = True
+        for line in lines.new():
+            event = from_line(line)
+            if event is None:
+                continue
+            quiet = False
+            yield event
+            if isinstance(event, RunFinished):
+                return
+        if not quiet:
+            continue
+        if last_look:
+            return
+        # What it wrote before it died is read once more.
+        last_look = not alive()
+        if not last_look:
+            sleep(POLL_S)
+
+
+def request(path: str, wish: Mapping[str, Any], files: Files) -> None:
+    """Ask something of a run, for example `{"kind": "cancel", "jobs": [...]}`. Raises FlowError."""
+    files.make_folder(os.path.dirname(path))
+    line = json.dumps(dict(wish), ensure_ascii=True, separators=(",", ":"))
+    # The newline before it ends a line that somebody else was cut off in.
+    files.append(path, b"\n" + line.encode() + b"\n")
+
+
+class ControlReader:
+    """Requests to a run, each told once."""
+
+    def __init__(self, path: str) -> None:
+        self._lines = Lines(path)
+
+    def poll(self) -> list[dict[str, Any]]:
+        """The requests that came since the last call; what is no JSON object is left out."""
+        found = []
+        for line in self._lines.new():
+            try:
+                wish = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(wish, dict):
+                found.append(wish)
+        return found

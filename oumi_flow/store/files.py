@@ -1,0 +1,143 @@
+"""Reading and writing small state files: faults told in words, permissions, torn content.
+
+A file that cannot be understood is as good as none; a file that cannot be written is an error
+that names it and what to do.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from oumi_flow.disk import atomic_write
+from oumi_flow.errors import BAD_WORKFLOW, JOBS_FAILED, FlowError
+from oumi_flow.model import FORMAT
+
+# More than this is no state file of ours.
+_LIMIT = 1 << 30
+
+_ADVICE = {
+    errno.ENOSPC: "the disk is full: free some space (`df -h .`), then run again",
+    errno.EDQUOT: "your quota is used up (`quota -s`): free some space, then run again",
+    errno.EROFS: "the file system is read-only: choose an `output_dir` that can be written",
+    errno.EACCES: "no permission: `ls -ld` on it and its folders shows who may write",
+    errno.EPERM: "no permission: `ls -ld` on it and its folders shows who may write",
+    errno.ENOTDIR: "a part of this path is a file, not a folder: move that file away",
+    errno.EEXIST: "there is a file where a folder is needed: move that file away",
+    errno.EISDIR: "there is a folder where a file is needed: move that folder away",
+    errno.ENAMETOOLONG: "the path is too long for this file system: choose a shorter `output_dir`",
+    errno.EMFILE: "too many open files: raise `ulimit -n`",
+    errno.EIO: "the disk or the network file system failed",
+}
+
+
+@contextmanager
+def told(path: str, doing: str, exit_code: int = JOBS_FAILED) -> Iterator[None]:
+    """Turn an OSError into a FlowError: `doing` is like "write"."""
+    try:
+        yield
+    except OSError as error:
+        where = error.filename if isinstance(error.filename, str) else path
+        raise FlowError(
+            f"{where}: cannot {doing}: {error.strerror or error}",
+            hint=_ADVICE.get(error.errno or 0, ""),
+            exit_code=exit_code,
+        ) from error
+
+
+class Files:
+    """Writes with the permissions of one store: `private` means 0600 and 0700."""
+
+    __slots__ = ("private",)
+
+    def __init__(self, private: bool) -> None:
+        self.private = private
+
+    @property
+    def mode(self) -> int:
+        return 0o600 if self.private else 0o666
+
+    def make_folder(self, path: str, exit_code: int = JOBS_FAILED) -> None:
+        """Make a state folder and its parents. Raises FlowError."""
+        if os.path.isdir(path):
+            return
+        with told(path, "make the folder", exit_code):
+            os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+            try:
+                os.mkdir(path, 0o700 if self.private else 0o777)
+            except FileExistsError:
+                if not os.path.isdir(path):
+                    raise
+
+    def write(self, path: str, data: bytes, *, durable: bool = False) -> None:
+        """Put a whole file in place, making its folder if needed. Raises FlowError."""
+        with told(path, "write"):
+            try:
+                atomic_write(path, data, self.mode, durable=durable)
+            except FileNotFoundError:
+                self.make_folder(os.path.dirname(path) or ".")
+                atomic_write(path, data, self.mode, durable=durable)
+
+    def write_json(self, path: str, value: dict[str, Any], *, durable: bool = False) -> None:
+        """As `write`, of one JSON object with our format's number in it."""
+        self.write(path, to_json({"format": FORMAT, **value}), durable=durable)
+
+    def append(self, path: str, data: bytes) -> None:
+        """Add to the end of a file in one write. Raises FlowError."""
+        with told(path, "write"):
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+            descriptor = os.open(path, flags, self.mode)
+            try:
+                os.write(descriptor, data)
+            finally:
+                os.close(descriptor)
+
+
+def to_json(value: Any) -> bytes:
+    """One line. ASCII, as file names may hold bytes that are no UTF-8."""
+    return json.dumps(value, separators=(",", ":"), default=_plain).encode("ascii") + b"\n"
+
+
+def parse(data: bytes) -> Any:
+    """The JSON value, or None for anything torn or strange."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+
+
+def read_bytes(path: str) -> tuple[bytes, os.stat_result] | None:
+    """Content and stat of one and the same file; None when it is not there or far too large.
+
+    Raises FlowError when it is there and cannot be read.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        with told(path, "read", BAD_WORKFLOW):
+            raise error
+    with told(path, "read", BAD_WORKFLOW), open(descriptor, "rb") as file:
+        seen = os.fstat(descriptor)
+        if seen.st_size > _LIMIT:
+            return None
+        return file.read(), seen
+
+
+def read_json(path: str) -> dict[str, Any] | None:
+    """The JSON object of a state file; None when it is missing, torn or of another format."""
+    found = read_bytes(path)
+    value = parse(found[0]) if found is not None else None
+    if isinstance(value, dict) and value.get("format") == FORMAT:
+        return value
+    return None
+
+
+def _plain(value: Any) -> Any:
+    """What json does not know: read-only mappings."""
+    return dict(value)

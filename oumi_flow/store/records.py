@@ -1,0 +1,179 @@
+"""Traces and attempts as JSON and back. The fields are those of the dataclasses, nothing beside.
+
+Whatever is torn, of another format or of a wrong type comes back as None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, fields
+from typing import Any
+
+from oumi_flow.model import (
+    EMPTY,
+    FORMAT,
+    Evidence,
+    FileEvidence,
+    LastAttempt,
+    Stamp,
+    Trace,
+    Value,
+)
+
+_TRACE_FIELDS = tuple(field.name for field in fields(Trace))
+# Large and rarely asked for: an index row leaves them in the marker.
+_IN_MARKER_ONLY = frozenset({"parts", "metrics"})
+_EVIDENCE_FIELDS = frozenset({"inputs", "outputs"})
+_ROW_FIELDS = tuple(
+    name for name in _TRACE_FIELDS if name not in _IN_MARKER_ONLY and name not in ("job", "format")
+)
+_INPUTS = _ROW_FIELDS.index("inputs")
+_OUTPUTS = _ROW_FIELDS.index("outputs")
+_CHANGED = _ROW_FIELDS.index("changed_while_ran")
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "float": (float, int),
+    "int": (int,),
+    "int | None": (int, type(None)),
+    "tuple[str, ...]": (list, tuple),
+}
+
+
+class FromMarker(Mapping[str, Value]):
+    """A part of a trace that is read from its marker when somebody asks for it."""
+
+    __slots__ = ("_load", "_name", "_values")
+
+    def __init__(self, load: Callable[[], Trace | None], name: str) -> None:
+        self._load: Callable[[], Trace | None] | None = load
+        self._name = name
+        self._values: Mapping[str, Value] = EMPTY
+
+    def _read(self) -> Mapping[str, Value]:
+        if self._load is not None:
+            trace = self._load()
+            if trace is not None:
+                self._values = getattr(trace, self._name)
+            self._load = None
+        return self._values
+
+    def __getitem__(self, key: str) -> Value:
+        return self._read()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._read())
+
+    def __len__(self) -> int:
+        return len(self._read())
+
+    def __repr__(self) -> str:
+        return repr(dict(self._read()))
+
+
+def trace_to_json(trace: Trace) -> dict[str, Any]:
+    """A marker's content."""
+    record = {name: getattr(trace, name) for name in _TRACE_FIELDS}
+    for name in _EVIDENCE_FIELDS:
+        record[name] = _rows(record[name])
+    return record
+
+
+def trace_from_json(record: Any) -> Trace | None:
+    """The trace of a marker; None for anything else."""
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        return None
+    try:
+        values: dict[str, Any] = {}
+        for field in fields(Trace):
+            if field.name not in record:
+                if field.default is MISSING and field.default_factory is MISSING:
+                    return None
+                continue
+            value = record[field.name]
+            if field.name in _EVIDENCE_FIELDS:
+                value = {str(key): _evidence(row) for key, row in value.items()}
+            elif str(field.type).startswith("Mapping"):
+                if not isinstance(value, dict):
+                    return None
+            elif not _fits(value, str(field.type)):
+                return None
+            values[field.name] = tuple(value) if isinstance(value, list) else value
+        return Trace(**values)
+    except (TypeError, ValueError, AttributeError, KeyError, IndexError):
+        return None
+
+
+def trace_to_row(trace: Trace) -> list[Any]:
+    """What the index keeps of a trace: all that judging an unchanged job needs."""
+    row = [getattr(trace, name) for name in _ROW_FIELDS]
+    row[_INPUTS] = _rows(trace.inputs)
+    row[_OUTPUTS] = _rows(trace.outputs)
+    return row
+
+
+def trace_from_row(job: str, row: Any, load: Callable[[], Trace | None]) -> Trace | None:
+    """The trace of an index row; `load` reads the marker for the parts that rows leave out.
+
+    The index proves its own content by a checksum, so types are not looked at one by one.
+    """
+    try:
+        values = dict(zip(_ROW_FIELDS, row, strict=True))
+        values["inputs"] = {key: _evidence(found) for key, found in row[_INPUTS].items()}
+        values["outputs"] = {key: _evidence(found) for key, found in row[_OUTPUTS].items()}
+        values["changed_while_ran"] = tuple(row[_CHANGED])
+        return Trace(
+            job=job,
+            parts=FromMarker(load, "parts"),
+            metrics=FromMarker(load, "metrics"),
+            **values,
+        )
+    except (TypeError, ValueError, AttributeError, KeyError, IndexError):
+        return None
+
+
+def attempt_to_json(attempt: LastAttempt) -> dict[str, Any]:
+    return {field.name: getattr(attempt, field.name) for field in fields(LastAttempt)}
+
+
+def attempt_from_json(record: Mapping[str, Any]) -> LastAttempt | None:
+    """The attempt of `attempt.json`; None when a field is missing or of another type."""
+    values = {}
+    for field in fields(LastAttempt):
+        if field.name not in record:
+            if field.default is MISSING:
+                return None
+            continue
+        if not _fits(record[field.name], str(field.type)):
+            return None
+        values[field.name] = record[field.name]
+    return LastAttempt(**values)
+
+
+def _fits(value: Any, annotation: str) -> bool:
+    return isinstance(value, _TYPES[annotation]) and not isinstance(value, bool)
+
+
+def _rows(found: Mapping[str, Evidence]) -> dict[str, Any]:
+    return {
+        key: [
+            evidence.kind,
+            evidence.digest,
+            [[file.path, *file.stamp, file.digest, int(file.settled)] for file in evidence.files],
+        ]
+        for key, evidence in found.items()
+    }
+
+
+def _evidence(row: Any) -> Evidence:
+    kind, digest, files = row
+    return Evidence(
+        kind,
+        digest,
+        tuple(
+            [
+                FileEvidence(path, Stamp(size, mtime, ctime, inode), hashed, settled == 1)
+                for path, size, mtime, ctime, inode, hashed, settled in files
+            ]
+        ),
+    )

@@ -1,0 +1,210 @@
+"""Markers and the index: the record of what was made, and its cache in one file.
+
+Markers are the truth. The index repeats them so that a plan reads one file instead of thousands;
+a row counts only while its marker still has the stamp that the row was made from.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from threading import Lock
+from typing import Any
+
+from oumi_flow.disk import stamp, stamp_of, sync_folder
+from oumi_flow.errors import FlowError
+from oumi_flow.model import FORMAT, Job, LastAttempt, Past, Stamp, Trace
+from oumi_flow.store.files import Files, parse, read_bytes, read_json, to_json, told
+from oumi_flow.store.paths import Paths
+from oumi_flow.store.records import (
+    attempt_from_json,
+    attempt_to_json,
+    trace_from_json,
+    trace_from_row,
+    trace_to_json,
+    trace_to_row,
+)
+
+_MAGIC = b"oumi-flow index "
+_NO_PAST = Past()
+
+
+class Traces:
+    """The markers and attempts of one output folder.
+
+    Several threads may write at once, each for another job.
+    """
+
+    def __init__(self, paths: Paths, files: Files) -> None:
+        self._paths = paths
+        self._files = files
+        self._guard = Lock()
+        self._rows: dict[str, Any] | None = None  # job -> [marker's stamp, row]; None: not read yet
+        self._reported: set[str] = set()
+        self._found = False
+        self.behind = False  # markers were read that the index does not have as they are
+
+    # What happened before
+
+    def pasts(self, jobs: Iterable[Job]) -> Mapping[str, Past]:
+        """What is known of each job, by name. Raises FlowError for markers that cannot be read."""
+        return {job.name: self.past(job.name) for job in jobs}
+
+    def past(self, job: str) -> Past:
+        """The trace where there is a marker; else the latest attempt and what came before it."""
+        trace = self.trace(job)
+        if trace is not None:
+            return Past(trace)
+        attempt = self.read_attempt(job)
+        if attempt is None:
+            return _NO_PAST
+        return Past(None, attempt, self._read_trace(self._paths.previous(job))[0])
+
+    def trace(self, job: str) -> Trace | None:
+        """What the marker says; None when there is none or it cannot be understood."""
+        path = self._paths.marker(job)
+        rows = self._index()
+        try:
+            seen = os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            if rows.pop(job, None) is not None:
+                self.behind = True
+            return None
+        except OSError as error:
+            with told(path, "read"):
+                raise error
+        now = [seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_ino]
+        kept = rows.get(job)
+        if kept is not None and kept[0] == now:
+            trace = trace_from_row(job, kept[1], lambda: self._read_trace(path)[0])
+            if trace is not None:
+                return trace
+        trace, read_as = self._read_trace(path)
+        self.behind = True
+        rows.pop(job, None)
+        if trace is not None and read_as is not None:
+            rows[job] = [list(read_as), trace_to_row(trace)]
+        return trace
+
+    def _read_trace(self, path: str) -> tuple[Trace | None, Stamp | None]:
+        found = read_bytes(path)
+        if found is None:
+            return None, None
+        return trace_from_json(parse(found[0])), stamp_of(found[1])
+
+    # What happens now
+
+    def write_marker(self, trace: Trace) -> None:
+        """Put the marker in place: from here on the job is done. Raises FlowError.
+
+        The file and its name are on the disk before this returns: a power cut must not leave an
+        empty file where a day's work was recorded.
+        """
+        path = self._paths.marker(trace.job)
+        self._files.write(path, to_json(trace_to_json(trace)), durable=True)
+        made = stamp(path)
+        self.behind = True
+        if made is not None:
+            self._index()[trace.job] = [list(made), trace_to_row(trace)]
+
+    def remove_marker(self, job: str) -> None:
+        """Take the marker away before anything may change the outputs. Raises FlowError.
+
+        It is kept as `previous.json`, for words only. The removal is made to last: a marker that
+        came back after a power cut would vouch for outputs that were being changed.
+        """
+        path = self._paths.marker(job)
+        with told(path, "remove"):
+            try:
+                os.replace(path, self._paths.previous(job))
+            except (FileNotFoundError, NotADirectoryError):
+                return
+        sync_folder(self._paths.job_state(job))
+        self.behind = True
+        self._index().pop(job, None)
+
+    def write_attempt(self, job: str, attempt: LastAttempt, handle: Any = None) -> None:
+        """Record the latest attempt. A handle already recorded for the same token is kept.
+
+        To be called before the attempt is submitted and once it has ended, not in between: that
+        time belongs to the supervisor, which adds the handle. Raises FlowError.
+        """
+        path = self._paths.attempt(job)
+        if handle is None and attempt.token:
+            before = read_json(path) or {}
+            if before.get("token") == attempt.token:
+                handle = before.get("handle")
+        record = attempt_to_json(attempt)
+        if handle is not None:
+            record["handle"] = handle
+        self._files.write_json(path, record)
+
+    def read_attempt(self, job: str) -> LastAttempt | None:
+        """The latest attempt; None when there is none or it cannot be understood."""
+        record = read_json(self._paths.attempt(job))
+        return attempt_from_json(record) if record is not None else None
+
+    def read_handle(self, job: str) -> dict[str, Any] | None:
+        """How to reach the process of the latest attempt, as its supervisor recorded it."""
+        handle = (read_json(self._paths.attempt(job)) or {}).get("handle")
+        return handle if isinstance(handle, dict) else None
+
+    def forget_attempt(self, job: str) -> None:
+        """The latest attempt says nothing any more: the job's outputs came from elsewhere."""
+        path = self._paths.attempt(job)
+        with told(path, "remove"), suppress(FileNotFoundError, NotADirectoryError):
+            os.unlink(path)
+
+    # The index
+
+    def write_index(self, reported: Iterable[str] = ()) -> None:
+        """Write what is known now. `reported` are orphans that the user has been told of."""
+        rows = dict(self._index())
+        told_of = sorted(self._reported | set(reported))
+        body = to_json({"format": FORMAT, "reported": told_of, "rows": rows})
+        head = _MAGIC + _checksum(body) + b"\n"
+        self._files.write(self._paths.index, head + body)
+        self.behind = False
+
+    def indexed(self) -> Iterable[str]:
+        """Names of jobs that had a marker when the index was written, or were met since."""
+        return self._index().keys()
+
+    @property
+    def reported(self) -> frozenset[str]:
+        self._index()
+        return frozenset(self._reported)
+
+    @property
+    def has_index(self) -> bool:
+        self._index()
+        return self._found
+
+    def _index(self) -> dict[str, Any]:
+        with self._guard:
+            if self._rows is None:
+                index = self._load_index()
+                self._found = index is not None
+                self._reported = set(index["reported"]) if index else set()
+                self._rows = index["rows"] if index else {}
+        return self._rows
+
+    def _load_index(self) -> dict[str, Any] | None:
+        try:
+            found = read_bytes(self._paths.index)
+        except FlowError:  # a cache that cannot be read is no cache
+            return None
+        head, _, body = found[0].partition(b"\n") if found is not None else (b"", b"", b"")
+        if not body or head != _MAGIC + _checksum(body):
+            return None
+        index = parse(body)
+        if isinstance(index, dict) and index.get("format") == FORMAT:
+            return index
+        return None
+
+
+def _checksum(body: bytes) -> bytes:
+    from hashlib import blake2b
+
+    return blake2b(body, digest_size=16).hexdigest().encode()
