@@ -71,9 +71,12 @@ class Handle:
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How an attempt ended. Exactly one of `code`, `signal`, `error`, `lost` says so.
+    """How an attempt ended.
 
-    `timed_out` and `cancelled` say that we stopped it; `code` or `signal` tell what came of it.
+    A process that ran has `code` or `signal`; `timed_out` and `cancelled` say that we stopped it
+    (it may still have made its own code of that). One that never ran has neither, but `error`, or
+    `cancelled` when it was cancelled just before. `lost` stands alone. `error` beside a code or
+    signal is a trouble of ours that the job is not to blame for.
     `started` and `finished` are unix seconds, 0.0 when not known.
     """
 
