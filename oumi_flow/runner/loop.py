@@ -1,0 +1,514 @@
+"""The loop: one thread that owns all state of a run, fed by messages, never waiting on content.
+
+`Loop` is told what happened (`handle`) and what time it is (`advance`), and orders work from three
+helpers: `defer` (a call in a worker thread), the pilot (processes) and `tell` (events). It knows
+no threads, files, YAML or concrete executor; `running.py` puts the real ones around it. Tests put
+others there and drive it step by step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from heapq import heappop, heappush
+
+from oumi_flow.events import (
+    Event,
+    JobFinished,
+    JobRetrying,
+    JobStarted,
+    Note,
+    RunFinished,
+)
+from oumi_flow.executors.base import Attempt, Exit, Handle
+from oumi_flow.model import Decision, JobState, Outcome, Plan, Retry, Step
+from oumi_flow.runner import terms
+from oumi_flow.runner.leasing import Leasing
+from oumi_flow.runner.lost import LostProcesses
+from oumi_flow.runner.schedule import durations, impossible, ranks
+from oumi_flow.runner.states import Change, States
+from oumi_flow.runner.terms import Defer, Ending, Lease, Message, Options, Pilot, Prepared, Worker
+from oumi_flow.runner.waiting import WaitingRoom
+from oumi_flow.text import duration
+
+_S = JobState
+_UNWANTED = Ending(_S.CANCELLED, "not wanted any more", "interrupted")
+
+
+@dataclass(slots=True)
+class _Live:
+    """What is known of a job from its first look until its end, over all its attempts."""
+
+    step: Step
+    number: int = 1  # of the attempt, from 1
+    lease: Lease | None = None
+    prepared: Prepared | None = None
+    handle: Handle | None = None
+    ending: Ending | None = None
+    concluding: bool = False
+
+
+class Loop:
+    """One run of a plan. Every method is for the one thread that owns it; none blocks."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        work: Worker,
+        leasing: Leasing,
+        pilot: Pilot,
+        defer: Defer,
+        tell: Callable[[Event], None],
+        watch: terms.Watcher,
+        options: Options,
+        clock: Callable[[], float],
+        adopted: Mapping[str, Handle] | None = None,
+    ) -> None:
+        self._work, self._pilot, self._defer, self._tell = work, pilot, defer, tell
+        self._leasing, self._watch, self._options, self._clock = leasing, watch, options, clock
+        self._steps = {step.job.name: step for step in plan.steps}
+        self.states = States([(step.job.name, step.job.upstream) for step in plan.steps])
+        seconds = durations(plan.steps)
+        leasing.bind(plan.steps, seconds)
+        self._room = WaitingRoom(
+            leasing, ranks(plan.steps, seconds), lambda job: self.states[job] is _S.QUEUED, tell
+        )
+        self._live: dict[str, _Live] = {}
+        self._by_token: dict[str, str] = {}
+        self._to_submit: list[Attempt] = []
+        self._retries: list[tuple[float, str]] = []
+        self._lost = LostProcesses(
+            {job: handle for job, handle in (adopted or {}).items() if job in self._steps}
+        )
+        self._anew: set[str] = set()  # to run afresh once a lost run's process is gone
+        self._dropping = 0
+        self._began = clock()
+        self._timeout = options.timeout
+        self._halted: Ending | None = None
+        self._stops = 0
+        self._run_state = ""
+        self.gpu_seconds = 0.0
+
+    # -- what the caller needs ------------------------------------------------------------
+
+    def begin(self) -> None:
+        for handle in self._lost.open.values():
+            self._pilot.follow(handle)
+        self._after(self.states.begin())
+
+    @property
+    def over(self) -> bool:
+        return not (self.states.unended or self._lost.leaving or self._dropping)
+
+    def next_due(self) -> float | None:
+        """The clock's time at which `advance` is wanted even if no message comes."""
+        due = [self._retries[0][0]] if self._retries else []
+        if self._timeout is not None and not self._halted:
+            due.append(self._began + self._timeout)
+        if self._has_slot() and (again := self._room.next_due()) is not None:
+            due.append(again)
+        return min(due, default=None)
+
+    def result(self) -> RunFinished:
+        counts = {state.value: count for state, count in self.states.counts.items() if count}
+        state = "done"
+        if self.states.counts[_S.FAILED]:
+            state = "failed"
+        elif self.states.counts[_S.CANCELLED]:
+            state = "cancelled"
+        return RunFinished(
+            state=self._run_state or state,
+            counts=counts,
+            took=self._clock() - self._began,
+            cause=self._halted.detail if self._halted else "",
+            gpu_seconds=self.gpu_seconds,
+        )
+
+    def advance(self) -> None:
+        """Do whatever is due and possible now: deadlines, retries, launches."""
+        now = self._clock()
+        if self._timeout is not None and not self._halted and now >= self._began + self._timeout:
+            words = f"workflow timed out after {duration(self._timeout)}"
+            self._halt(Ending(_S.FAILED, words, "failed"), "failed")
+        while self._retries and self._retries[0][0] <= now:
+            _, job = heappop(self._retries)
+            if self.states[job] is _S.RETRYING:
+                self._enqueue(job)
+        for job, lease in self._room.leave(now, self._has_slot):
+            self._start(job, lease)
+        self._room.say_who_waits(self._has_slot())
+        if self._to_submit:
+            attempts, self._to_submit = self._to_submit, []
+            self._pilot.submit(attempts)
+
+    def handle(self, message: Message) -> None:
+        """Take note of something that happened."""
+        if isinstance(message, terms.Exited):
+            self._on_exit(message)
+        elif isinstance(message, terms.Concluded):
+            self._on_outcome(message.job, message.outcome, message.took)
+        elif isinstance(message, terms.Readied):
+            self._on_readied(message)
+        elif isinstance(message, terms.Submitted):
+            self._on_submitted(message)
+        elif isinstance(message, terms.Rechecked):
+            self._on_verdict(message)
+        elif isinstance(message, terms.TakenOver):
+            self._on_taken_over(message)
+        elif isinstance(message, terms.Dropped):
+            self._dropping -= 1
+            if message.job in self._anew and self.states[message.job] is _S.READY:
+                self._enqueue(message.job)
+        elif isinstance(message, terms.StopAsked):
+            self._on_stop(message.name)
+        else:
+            self._on_broken(message)
+
+    def cancel(self, jobs: Iterable[str] | None) -> None:
+        """Cancel these jobs, or the whole run."""
+        ending = Ending(_S.CANCELLED, "cancelled", "cancelled")
+        if jobs is None:
+            self._halt(ending, "cancelled")
+            return
+        for job in jobs:
+            if job in self.states:
+                self._end(job, ending)
+            else:
+                self._tell(Note(f"asked to cancel {job}, which is not in this run", "warning"))
+
+    # -- ready, queued --------------------------------------------------------------------
+
+    def _after(self, changes: Iterable[Change]) -> None:
+        """What a change of state asks of us."""
+        todo = list(changes)
+        for job, state, cause in todo:
+            if state is _S.BLOCKED:
+                self._send_away(job, Ending(_S.CANCELLED, cause, "cancelled"))
+                self._tell(JobFinished(job, state.value, cause=cause))
+            elif state is _S.READY and self._steps[job].decision is Decision.UP_TO_DATE:
+                # Told by the plan already.
+                self._send_away(job, _UNWANTED)
+                todo += self.states.set(job, _S.UP_TO_DATE)
+            elif state is _S.READY:
+                self._look(job)
+
+    def _look(self, job: str) -> None:
+        """A job's upstreams are all there: does it run?"""
+        step = self._steps[job]
+        self._live[job] = _Live(step)
+        if self._work.judges(step):
+            self._defer(
+                lambda: terms.Rechecked(job, self._work.recheck(step)),
+                lambda fault: terms.Rechecked(job, terms.Verdict(_S.FAILED, detail=fault)),
+            )
+        else:
+            self._wanted(job)
+
+    def _on_verdict(self, message: terms.Rechecked) -> None:
+        job, verdict = message
+        if self.states[job] is not _S.READY:
+            return
+        if verdict.state is _S.QUEUED:
+            self._wanted(job, verdict.words)
+            return
+        self._send_away(job, _UNWANTED)
+        self._finish(job, verdict.state, verdict.detail)
+
+    def _wanted(self, job: str, words: tuple[str, ...] = ()) -> None:
+        """It runs: take over the process that a lost run left, or stand in line."""
+        handle = self._lost.get(job)
+        if handle is not None:
+            step = self._steps[job]
+            self._defer(
+                lambda: terms.TakenOver(job, self._work.adopt(step, handle)),
+                lambda fault: terms.TakenOver(job, None),
+            )
+            return
+        self._enqueue(job, words)
+
+    def _enqueue(self, job: str, words: tuple[str, ...] = ()) -> None:
+        step = self._steps[job]
+        cannot = impossible(self._leasing.request(step.job), self._leasing.gpus)
+        if cannot:
+            self._finish(job, _S.FAILED, cannot)
+            return
+        self.states.set(job, _S.QUEUED)
+        self._room.enter(step.job, words)
+
+    # -- queued -> running ----------------------------------------------------------------
+
+    def _has_slot(self) -> bool:
+        # One that waits for its upstreams must not take the slot that these need.
+        deciding = sum(self.states[job] is _S.READY for job in self._lost.open)
+        busy = self.states.counts[_S.RUNNING] + deciding + len(self._lost.leaving)
+        return busy < self._options.max_parallel
+
+    def _start(self, job: str, lease: Lease | None) -> None:
+        live = self._live[job]
+        live.lease, live.ending, live.prepared, live.handle = lease, None, None, None
+        live.concluding = False
+        self.states.set(job, _S.RUNNING)
+        step, number = live.step, live.number
+
+        self._defer(
+            lambda: terms.Readied(job, self._work.prepare(step, number, lease)),
+            lambda fault: terms.Readied(job, None, fault),
+        )
+
+    def _on_readied(self, message: terms.Readied) -> None:
+        job, prepared, detail = message
+        live = self._live[job]
+        if prepared is None:
+            self._conclude_unstarted(job, live.ending or Ending(_S.FAILED, detail, "failed"))
+            return
+        live.prepared = prepared
+        if live.ending is not None:
+            self._conclude_unstarted(job, live.ending)
+            return
+        self._by_token[prepared.attempt.token] = job
+        self._to_submit.append(prepared.attempt)
+
+    def _on_submitted(self, message: terms.Submitted) -> None:
+        job, token, handle, detail = message
+        live = self._live[job]
+        if handle is None:
+            self._by_token.pop(token, None)
+            words = detail or "could not start"
+            self._conclude_unstarted(job, live.ending or Ending(_S.FAILED, words, "failed"))
+            return
+        live.handle = handle
+        self._tell_started(live, adopted=False)
+        if live.ending is not None:
+            self._pilot.cancel([handle], live.step.job.grace, self._stops > 1)
+
+    def _tell_started(self, live: _Live, adopted: bool) -> None:
+        prepared = live.prepared
+        assert prepared is not None
+        self._watch.started(live.step, prepared)
+        self._tell(
+            JobStarted(
+                live.step.job.name,
+                attempt=live.number,
+                devices=prepared.devices,
+                log=prepared.attempt.log,
+                adopted=adopted,
+                detail=prepared.detail,
+            )
+        )
+
+    # -- processes of a lost run ----------------------------------------------------------
+
+    def _on_taken_over(self, message: terms.TakenOver) -> None:
+        job, prepared = message
+        if self.states[job] is not _S.READY:  # cancelled meanwhile, its process with it
+            return
+        if prepared is None:
+            # Its folder is free once that process is gone, and that is written down.
+            self._anew.add(job)
+            self._send_away(job, _UNWANTED)
+            return
+        live = self._live[job]
+        live.handle, exit = self._lost.take(job)
+        self._by_token[live.handle.token] = job
+        live.prepared, live.number = prepared, prepared.attempt.number
+        self.states.set(job, _S.RUNNING)
+        self._tell_started(live, adopted=True)
+        if exit is not None:
+            self._conclude(job, exit)
+
+    def _send_away(self, job: str, ending: Ending) -> None:
+        """Stop what a lost run left of a job that is not to run. The run waits for its end."""
+        sent = self._lost.send_away(job, ending)
+        if sent is None:
+            return
+        handle, alive = sent
+        if alive:
+            self._pilot.cancel([handle], self._steps[job].job.grace, self._stops > 1)
+        else:
+            self._drop(job, ending)
+
+    def _drop(self, job: str, ending: Ending) -> None:
+        step = self._steps[job]
+        self._dropping += 1
+
+        def drop() -> Message:
+            self._work.drop(step, ending)
+            return terms.Dropped(job)
+
+        self._defer(drop, lambda fault: terms.Dropped(job))
+
+    # -- running -> ended -----------------------------------------------------------------
+
+    def _on_exit(self, message: terms.Exited) -> None:
+        token, exit = message
+        job = self._by_token.get(token)
+        if job is not None:
+            self._conclude(job, exit)
+        elif (gone := self._lost.ended(token, exit)) is not None:
+            self._drop(*gone)
+
+    def _conclude(self, job: str, exit: Exit) -> None:
+        live = self._live[job]
+        step, prepared, ending = live.step, live.prepared, live.ending
+        assert prepared is not None
+        self._watch.ended(job)
+        self._by_token.pop(prepared.attempt.token, None)
+        if exit.code == 0:
+            # Digesting what it made may take a while, and needs no GPU. After a failure it is
+            # kept until that is understood: the next must not get a GPU that is lost.
+            self._release(live)
+        live.concluding = True
+        took = max(0.0, exit.finished - exit.started)
+        self.gpu_seconds += took * prepared.gpus
+
+        def conclude() -> Message:
+            outcome = self._work.conclude(step, prepared, exit, ending)
+            if outcome.state is _S.DONE:
+                self._work.commit(step, prepared, outcome)
+            return terms.Concluded(job, outcome, took)
+
+        self._defer(
+            conclude,
+            # What its process left tells the next run how it ended: not lost, so not repeated.
+            lambda fault: terms.Concluded(job, Outcome(_S.FAILED, fault, retryable=False), took),
+        )
+
+    def _conclude_unstarted(self, job: str, ending: Ending) -> None:
+        """The attempt ended before it had a process."""
+        live = self._live[job]
+        self._release(live)
+        live.concluding = True
+        step = live.step
+        concluded = terms.Concluded(job, Outcome(ending.state, ending.detail), None)
+
+        def drop() -> Message:
+            self._work.drop(step, ending)
+            return concluded
+
+        self._defer(drop, lambda fault: concluded)
+
+    def _release(self, live: _Live) -> None:
+        if live.lease is not None:
+            self._leasing.release(live.lease)
+            live.lease = None
+
+    def _on_outcome(self, job: str, outcome: Outcome, took: float | None) -> None:
+        live = self._live[job]
+        retry = live.step.job.retry
+        # A job that was asked to stop in the meantime does not try again.
+        asked = live.ending
+        if outcome.lost_gpu is not None:
+            self._lose_gpu(outcome.lost_gpu)
+        self._release(live)
+        if outcome.state is _S.FAILED and asked is None:
+            if outcome.retryable and live.number <= retry.limit and not self._halted:
+                self._try_again(live, outcome.detail)
+                return
+        elif outcome.state is not _S.DONE and asked is not None:
+            outcome = Outcome(asked.state, asked.detail, outcome.exit_code)
+        self._finish(job, outcome.state, outcome.detail, outcome, took)
+
+    def _lose_gpu(self, device: int) -> None:
+        self._leasing.set_aside(device)
+        self._tell(Note(f"GPU {device} is lost; this run goes on without it", "warning"))
+        for job in self._room.refit({name: step.job for name, step in self._steps.items()}):
+            request = self._leasing.request(self._steps[job].job)
+            self._finish(job, _S.FAILED, impossible(request, self._leasing.gpus))
+
+    def _try_again(self, live: _Live, detail: str) -> None:
+        job = live.step.job.name
+        wait = _delay(live.step.job.retry, live.number)
+        self.states.set(job, _S.RETRYING)
+        self._tell(JobRetrying(job, live.number, wait, detail))
+        live.number += 1
+        live.prepared = live.handle = None
+        live.concluding = False
+        heappush(self._retries, (self._clock() + wait, job))
+
+    def _finish(
+        self,
+        job: str,
+        state: JobState,
+        cause: str = "",
+        outcome: Outcome | None = None,
+        took: float | None = None,
+    ) -> None:
+        """A job's last change."""
+        live = self._live.pop(job, None)
+        changes = self.states.set(job, state, cause)
+        self._tell(
+            JobFinished(
+                job,
+                state.value,
+                exit_code=outcome.exit_code if outcome else None,
+                cause=cause,
+                took=took,
+                gpus=live.prepared.gpus if live and live.prepared else 0,
+                metrics=dict(outcome.trace.metrics) if outcome and outcome.trace else {},
+            )
+        )
+        self._after(changes)
+        if state is _S.FAILED and self._options.fail_fast and not self._halted:
+            self._halt(Ending(_S.CANCELLED, f"{job} failed (--fail-fast)", "cancelled"), "failed")
+
+    # -- stopping -------------------------------------------------------------------------
+
+    def _on_stop(self, name: str) -> None:
+        self._stops += 1
+        if self._stops == 1:
+            self._halted = None  # a signal is what the run ends by, whatever came before
+            self._halt(Ending(_S.CANCELLED, name, "interrupted"), "interrupted")
+        elif self._stops == 2:
+            handles = [live.handle for live in self._live.values() if live.handle is not None]
+            handles += self._lost.leaving
+            self._pilot.cancel(handles, 0.0, True)
+
+    def _on_broken(self, message: terms.Broken) -> None:
+        """Processes may live on under their supervisors; the next run finds them."""
+        self._tell(Note(f"the executor does not answer: {message.detail}", "warning"))
+        if not message.fatal:
+            return
+        words = f"lost touch with its process ({message.detail}); run again to take it over"
+        self._lost.forget()
+        for job, live in list(self._live.items()):
+            if self.states[job] is _S.RUNNING and live.handle and not live.concluding:
+                self._watch.ended(job)
+                self._release(live)
+                self._finish(job, _S.FAILED, words)
+        self._halt(Ending(_S.CANCELLED, "the executor does not answer", "interrupted"), "failed")
+
+    def _halt(self, ending: Ending, run_state: str) -> None:
+        """Start nothing any more, and end everything."""
+        self._halted = self._halted or ending
+        self._run_state = run_state
+        rest = ending
+        if ending.state is _S.FAILED:  # what has not started cannot have failed
+            rest = Ending(_S.CANCELLED, ending.detail, "cancelled")
+        # From the end of the plan: nobody is blocked by an upstream that goes first.
+        for job in reversed(self._steps):
+            state = self.states[job]
+            if not state.ended:
+                self._end(job, ending if state is _S.RUNNING else rest)
+
+    def _end(self, job: str, ending: Ending) -> None:
+        """Bring one job to its end, whatever it is doing."""
+        state = self.states[job]
+        if state.ended:
+            return
+        live = self._live.get(job)
+        if state is not _S.RUNNING:
+            self._send_away(job, ending)
+            self._finish(job, _S.CANCELLED, ending.detail)
+            return
+        assert live is not None
+        if live.concluding or live.ending is not None:
+            return
+        live.ending = ending
+        if live.handle is not None:
+            self._pilot.cancel([live.handle], live.step.job.grace, self._stops > 1)
+
+
+def _delay(retry: Retry, failed: int) -> float:
+    """Seconds to wait after the nth attempt failed."""
+    return float(retry.delay * retry.backoff ** (failed - 1))

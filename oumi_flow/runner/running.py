@@ -1,0 +1,138 @@
+"""Puts threads, a queue and a clock around the loop: `run` takes a plan from start to end.
+
+Knows no files, no YAML and no screen. The calling thread is the loop's; workers and the pilot's
+thread talk to it through one queue.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from queue import Empty
+from typing import Any
+
+from oumi_flow.errors import FlowError
+from oumi_flow.events import Event, RunFinished
+from oumi_flow.executors.base import Executor, Handle
+from oumi_flow.model import Plan
+from oumi_flow.runner.leasing import Leasing, Tokens
+from oumi_flow.runner.loop import Loop
+from oumi_flow.runner.pilot import Pilot
+from oumi_flow.runner.telling import Teller
+from oumi_flow.runner.terms import Control, Message, Options, StopFlag, Watcher, Worker
+
+_MOST_WORKERS = 32
+
+
+def run(
+    plan: Plan,
+    *,
+    work: Worker,
+    executor: Executor,
+    tokens: Tokens | None,
+    emit: Callable[[Event], None] | Teller,
+    options: Options,
+    stop: StopFlag,
+    control: Control = tuple,
+    watch: Watcher | None = None,
+    adopted: Mapping[str, Handle] | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> RunFinished:
+    """Run the plan; returns the last event, which is emitted too. Blocks until all has ended.
+
+    `emit` may be any callable; a `Teller` goes on numbering where it is. `control` returns the
+    requests that came in since it was asked last. `stop.request` may be called at any time, even
+    before. Faults of `emit`, `control` and `watch` never end the run.
+    """
+    teller = emit if isinstance(emit, Teller) else Teller([emit])
+    inbox = stop.inbox
+    pilot = Pilot(executor, inbox.put)
+    workers = ThreadPoolExecutor(
+        min(_MOST_WORKERS, options.max_parallel + 4), thread_name_prefix="worker"
+    )
+
+    def defer(call: Callable[[], Message], instead: Callable[[str], Message]) -> None:
+        workers.submit(_in_worker, call, instead, inbox.put)
+
+    loop = Loop(
+        plan,
+        work=work,
+        leasing=Leasing(tokens, options),
+        pilot=pilot,
+        defer=defer,
+        tell=teller.say,
+        watch=watch or NoWatch(),
+        options=options,
+        clock=clock,
+        adopted=adopted,
+    )
+    try:
+        _drive(loop, stop, control, options.control_every, clock)
+    finally:
+        workers.shutdown(wait=True)
+        pilot.close()
+    return teller.tell(loop.result())
+
+
+def _drive(
+    loop: Loop, stop: StopFlag, control: Control, control_every: float, clock: Callable[[], float]
+) -> None:
+    inbox = stop.inbox
+    loop.begin()
+    loop.advance()
+    look = clock() + control_every
+    while not loop.over:
+        due = loop.next_due()
+        until = look if due is None else min(due, look)
+        try:
+            loop.handle(inbox.get(timeout=max(0.0, until - clock())))
+            # What came at the same time is taken in one go: one pass of launches for all of it.
+            while True:
+                loop.handle(inbox.get_nowait())
+        except Empty:
+            pass
+        if clock() >= look:
+            look = clock() + control_every
+            for request in _requests(control):
+                if request.get("kind") == "cancel":
+                    jobs = request.get("jobs")
+                    loop.cancel(jobs if isinstance(jobs, list) else None)
+        loop.advance()
+
+
+def _requests(control: Control) -> Sequence[Mapping[str, Any]]:
+    try:
+        return control()
+    except Exception:  # noqa: BLE001 - somebody else's file; the run goes on without it
+        return ()
+
+
+def _in_worker(
+    call: Callable[[], Message],
+    instead: Callable[[str], Message],
+    put: Callable[[Message], None],
+) -> None:
+    """A worker's failure becomes words; nothing is raised into a thread where nobody looks."""
+    try:
+        message = call()
+    except (FlowError, OSError) as fault:
+        message = instead(words(fault))
+    except Exception as fault:  # noqa: BLE001 - one job's fault of ours must not end the others
+        message = instead(f"internal error: {type(fault).__name__}: {fault}")
+    put(message)
+
+
+def words(fault: Exception) -> str:
+    """`No space left on device: outputs/train/.oumi-flow/attempt.json`."""
+    if isinstance(fault, OSError) and fault.strerror:
+        place = fault.filename2 or fault.filename
+        return f"{fault.strerror}: {place}" if place else fault.strerror
+    return str(fault)
+
+
+class NoWatch:
+    """Nobody looks."""
+
+    def started(self, step: object, prepared: object) -> None: ...
+    def ended(self, job: str) -> None: ...

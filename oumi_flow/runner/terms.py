@@ -1,0 +1,193 @@
+"""The words in which the loop speaks with its workers, the executor's pilot and its caller.
+
+Values and protocols only. Every message goes one way: to the loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import Any, NamedTuple, Protocol
+
+from oumi_flow.executors.base import Attempt, Exit, Handle
+from oumi_flow.model import JobState, Outcome, Reason, Step, Trace
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to run. Seconds for times; `gpus` are the indices that this run may use."""
+
+    run_id: str
+    max_parallel: int = 1
+    gpus: tuple[int, ...] = ()
+    allocation: str = "dynamic"
+    fail_fast: bool = False
+    timeout: float | None = None  # of the whole run
+    control_every: float = 0.2  # how often requests from outside are looked for
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What looking at a ready job again came to."""
+
+    state: JobState  # QUEUED: it runs; UP_TO_DATE, RESTORED: it does not; FAILED: cannot be said
+    reasons: tuple[Reason, ...] = ()
+    words: tuple[str, ...] = ()  # the reasons as a user reads them
+    detail: str = ""  # of FAILED, and the cause told for UP_TO_DATE and RESTORED
+    trace: Trace | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Why the loop itself ends an attempt, and what that makes of the job."""
+
+    state: JobState  # CANCELLED or FAILED
+    detail: str  # `SIGINT`, `cancelled`, `workflow timed out after 24h`
+    record: str  # state in attempt.json: interrupted | cancelled | failed
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An attempt about to start (or taken over), with what its end will be held against."""
+
+    attempt: Attempt
+    build_key: str = ""
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    began: float = 0.0  # unix seconds; files older than this were not made by the attempt
+    gpus: int = 0
+    devices: tuple[str, ...] = ()
+    detail: str = ""  # `resumes from checkpoint-800`
+
+
+class Lease(Protocol):
+    """GPUs that are ours until `close`."""
+
+    @property
+    def devices(self) -> Sequence[int]: ...
+    @property
+    def visible(self) -> str: ...
+    @property
+    def descriptors(self) -> Sequence[int]: ...
+    def close(self) -> None: ...
+
+
+class Worker(Protocol):
+    """What the loop has done in workers. Each call may block, and raises FlowError or OSError."""
+
+    def judges(self, step: Step) -> bool:
+        """Whether `recheck` is wanted before this job starts. Does not block."""
+
+    def recheck(self, step: Step) -> Verdict: ...
+
+    def prepare(self, step: Step, number: int, lease: Lease | None) -> Prepared: ...
+
+    def adopt(self, step: Step, handle: Handle) -> Prepared | None:
+        """Take over a live process; None when what it makes is not what is wanted now."""
+
+    def conclude(
+        self, step: Step, prepared: Prepared, exit: Exit, ending: Ending | None
+    ) -> Outcome: ...
+
+    def commit(self, step: Step, prepared: Prepared, outcome: Outcome) -> None:
+        """Write the marker. After that the job is done, whatever happens to the run."""
+
+    def drop(self, step: Step, ending: Ending) -> None:
+        """Record that an attempt ended without a process of ours having run to its end."""
+
+
+class Watcher(Protocol):
+    """Follows running jobs for whoever looks. Never raises, never blocks."""
+
+    def started(self, step: Step, prepared: Prepared) -> None: ...
+    def ended(self, job: str) -> None: ...
+
+
+class Pilot(Protocol):
+    """Who starts, awaits and cancels processes for the loop. No call blocks."""
+
+    def submit(self, attempts: Sequence[Attempt]) -> None: ...
+    def follow(self, handle: Handle) -> None: ...
+    def cancel(self, handles: Sequence[Handle], grace: float, now: bool = False) -> None: ...
+
+
+# Messages to the loop ------------------------------------------------------------------------
+
+
+class Rechecked(NamedTuple):
+    job: str
+    verdict: Verdict
+
+
+class Readied(NamedTuple):
+    """`prepared` None: `detail` says why the attempt could not be prepared."""
+
+    job: str
+    prepared: Prepared | None
+    detail: str = ""
+
+
+class TakenOver(NamedTuple):
+    """The answer to whether a live process of a lost run is still the one wanted."""
+
+    job: str
+    prepared: Prepared | None
+
+
+class Submitted(NamedTuple):
+    """`handle` None: it did not start; `detail` says why."""
+
+    job: str
+    token: str
+    handle: Handle | None
+    detail: str = ""
+
+
+class Exited(NamedTuple):
+    token: str
+    exit: Exit
+
+
+class Concluded(NamedTuple):
+    job: str
+    outcome: Outcome
+    took: float | None
+
+
+class Dropped(NamedTuple):
+    """The record of an attempt without a process is written (or could not be)."""
+
+    job: str
+
+
+class StopAsked(NamedTuple):
+    name: str  # `SIGINT`
+
+
+class Broken(NamedTuple):
+    """The executor does not answer: any more, or (not `fatal`) to something asked of it."""
+
+    detail: str
+    fatal: bool = True
+
+
+Message = (
+    Rechecked | Readied | TakenOver | Submitted | Exited | Concluded | Dropped | StopAsked | Broken
+)
+
+
+class StopFlag:
+    """A request to stop, safe to make from a signal handler. Owns the loop's queue of messages."""
+
+    def __init__(self) -> None:
+        # `SimpleQueue.put` is reentrant: a signal may arrive in the middle of another put or get.
+        self.inbox: SimpleQueue[Message] = SimpleQueue()
+
+    def request(self, name: str = "SIGINT") -> None:
+        """First call: stop politely. Second: at once."""
+        self.inbox.put(StopAsked(name))
+
+
+# (call, what to say instead if it raises): run in a worker, its answer comes back as a message.
+Defer = Callable[[Callable[[], Message], Callable[[str], Message]], None]
+Control = Callable[[], Sequence[Mapping[str, Any]]]

@@ -1,0 +1,822 @@
+"""The loop of a run, driven step by step: ends, clock and workers are the test's."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from oumi_flow.events import Event, JobFinished, JobQueued, JobRetrying, JobStarted, Note
+from oumi_flow.executors.base import Attempt, Exit, Handle
+from oumi_flow.model import (
+    Command,
+    Decision,
+    GpuRequest,
+    Job,
+    JobState,
+    Outcome,
+    Plan,
+    Retry,
+    Step,
+    Trace,
+    Workflow,
+)
+from oumi_flow.runner import terms
+from oumi_flow.runner.leasing import Leasing
+from oumi_flow.runner.loop import Loop
+from oumi_flow.runner.terms import Ending, Lease, Message, Options, Prepared, Verdict
+
+S = JobState
+
+
+def job(name: str, *upstream: str, **fields: Any) -> Job:
+    return Job(
+        name=name,
+        verb=fields.pop("verb", "shell"),
+        folder=f"out/{name}",
+        place=f"out/{name}",
+        command=Command(("true",)),
+        parts={},
+        fingerprint="",
+        upstream=upstream,
+        depends_on=upstream,
+        **fields,
+    )
+
+
+def trace_of(name: str) -> Trace:
+    return Trace(name, "", {}, "", {}, {}, {}, 0.0, 1.0, metrics={"loss": 1.5})
+
+
+class Held:
+    """A lease of the test's pool."""
+
+    def __init__(self, pool: Pool, devices: Sequence[int]) -> None:
+        self.pool, self.devices, self.descriptors = pool, tuple(devices), ()
+        self.visible = ",".join(map(str, devices))
+
+    def close(self) -> None:
+        for device in self.devices:
+            assert self.pool.held.pop(device) is self
+
+
+class Pool:
+    """GPU tokens of a host on which strangers may hold some."""
+
+    def __init__(self, count: int) -> None:
+        self.all = tuple(range(count))
+        self.held: dict[int, Any] = {}
+        self.aside: set[int] = set()
+        self.tries = 0
+
+    def try_lease(
+        self,
+        request: GpuRequest,
+        allowed: Sequence[int] | None = None,
+        strategy: str = "dynamic",
+        holder: str = "",
+    ) -> Lease | None:
+        self.tries += 1
+        wanted = request.devices or self.all
+        free = [d for d in wanted if d not in self.held and d in (allowed or self.all)]
+        if len(free) < request.count:
+            return None
+        lease = Held(self, free[: request.count])
+        for device in lease.devices:
+            assert device not in self.held
+            self.held[device] = lease
+        return lease
+
+    def waiting_for(self, request: GpuRequest, allowed: Sequence[int] | None = None) -> str:
+        return "GPU 0: held by run R, user U" if "stranger" in self.held.values() else ""
+
+    def set_aside(self, index: int) -> None:
+        self.aside.add(index)
+
+
+class Bench:
+    """Everything around the loop, held still: nothing happens until the test says so."""
+
+    def __init__(
+        self,
+        *jobs: Job,
+        decisions: Mapping[str, Decision] | None = None,
+        gpus: int = 0,
+        adopted: Sequence[str] = (),
+        pool: Pool | None = None,
+        **options: Any,
+    ) -> None:
+        self.now = 1000.0
+        self.events: list[Event] = []
+        self.pool = pool or Pool(gpus)
+        self.calls: deque[tuple[Callable[[], Message], Callable[[str], Message]]] = deque()
+        self.messages: deque[Message] = deque()
+        self.running: dict[str, str] = {}  # token -> job
+        self.ran: list[str] = []
+        self.cancelled: list[tuple[str, float, bool]] = []
+        self.dropped: dict[str, Ending] = {}
+        self.committed: list[str] = []
+        self.verdicts: dict[str, Verdict] = {}
+        self.outcomes: dict[str, Outcome] = {}
+        self.faults: dict[str, Exception] = {}  # "prepare train" -> raised
+        self.takes_over: dict[str, bool] = {}
+        self.rejects: dict[str, str] = {}
+        decided = decisions or {}
+        steps = tuple(Step(j, decided.get(j.name, Decision.RUN)) for j in jobs)
+        workflow = Workflow("w", "w.yaml", "out", jobs)
+        made = Options("R", **{"max_parallel": 4, "gpus": self.pool.all, **options})
+        for name in adopted:
+            self.running[f"lost-{name}"] = name
+        self.loop = Loop(
+            Plan(workflow, steps),
+            work=self,
+            leasing=Leasing(self.pool, made),
+            pilot=self,
+            defer=lambda call, instead: self.calls.append((call, instead)),
+            tell=self.events.append,
+            watch=self,
+            options=made,
+            clock=lambda: self.now,
+            adopted={name: Handle(f"lost-{name}", name) for name in adopted},
+        )
+        self.loop.begin()
+        self.loop.advance()
+
+    # the worker
+    def judges(self, step: Step) -> bool:
+        return step.decision is Decision.MAY_RUN
+
+    def recheck(self, step: Step) -> Verdict:
+        self._fault("recheck", step)
+        return self.verdicts.get(step.job.name, Verdict(S.QUEUED, words=("it changed",)))
+
+    def prepare(self, step: Step, number: int, lease: Lease | None) -> Prepared:
+        self._fault("prepare", step)
+        name = step.job.name
+        gpus = lease.devices if lease else ()
+        return Prepared(self._attempt(name, number), gpus=len(gpus), devices=tuple(map(str, gpus)))
+
+    def adopt(self, step: Step, handle: Handle) -> Prepared | None:
+        name = step.job.name
+        if not self.takes_over.get(name, True):
+            return None
+        return Prepared(self._attempt(name, 2, f"lost-{name}"))
+
+    def conclude(
+        self, step: Step, prepared: Prepared, exit: Exit, ending: Ending | None
+    ) -> Outcome:
+        self._fault("conclude", step)
+        name = step.job.name
+        if exit.code == 0 and not exit.cancelled:
+            return self.outcomes.get(name, Outcome(S.DONE, trace=trace_of(name), exit_code=0))
+        if ending is not None:
+            return Outcome(ending.state, ending.detail)
+        return self.outcomes.get(name, Outcome(S.FAILED, f"exit {exit.code}", exit.code))
+
+    def commit(self, step: Step, prepared: Prepared, outcome: Outcome) -> None:
+        self._fault("commit", step)
+        self.committed.append(step.job.name)
+
+    def drop(self, step: Step, ending: Ending) -> None:
+        self.dropped[step.job.name] = ending
+
+    def _attempt(self, name: str, number: int, token: str = "") -> Attempt:
+        token = token or f"{name}-{number}"
+        return Attempt("R", name, number, token, ("true",), ".", {}, "s", f"out/{name}/job.log")
+
+    def _fault(self, what: str, step: Step) -> None:
+        if fault := self.faults.get(f"{what} {step.job.name}"):
+            raise fault
+
+    # the pilot
+    def submit(self, attempts: Sequence[Attempt]) -> None:
+        for attempt in attempts:
+            if words := self.rejects.get(attempt.job, ""):
+                self.messages.append(terms.Submitted(attempt.job, attempt.token, None, words))
+                continue
+            assert attempt.token not in self.running
+            self.running[attempt.token] = attempt.job
+            self.ran.append(attempt.job)
+            handle = Handle(attempt.token, attempt.job)
+            self.messages.append(terms.Submitted(attempt.job, attempt.token, handle))
+
+    def follow(self, handle: Handle) -> None:
+        assert handle.token in self.running
+
+    def cancel(self, handles: Sequence[Handle], grace: float, now: bool = False) -> None:
+        self.cancelled += [(handle.job, grace, now) for handle in handles]
+
+    # the watcher
+    def started(self, step: Step, prepared: Prepared) -> None: ...
+    def ended(self, job: str) -> None: ...
+
+    # the test's hands
+    def work_once(self) -> None:
+        call, instead = self.calls.popleft()
+        try:
+            self.messages.append(call())
+        except Exception as fault:  # noqa: BLE001 - as the real workers do
+            self.messages.append(instead(str(fault)))
+
+    def settle(self) -> Bench:
+        """Let workers and loop do all they can."""
+        self.loop.advance()
+        while self.calls or self.messages:
+            while self.calls:
+                self.work_once()
+            while self.messages:
+                self.loop.handle(self.messages.popleft())
+            self.loop.advance()
+        return self
+
+    def end(self, name: str, code: int | None = 0, cancelled: bool = False) -> Bench:
+        """The newest process of this job ends."""
+        token = next(t for t, j in reversed(self.running.items()) if j == name)
+        del self.running[token]
+        exit = Exit(token, code, None if code is not None else 15, cancelled=cancelled)
+        self.messages.append(terms.Exited(token, exit))
+        return self.settle()
+
+    def stop(self, name: str = "SIGINT") -> Bench:
+        self.messages.append(terms.StopAsked(name))
+        return self.settle()
+
+    def tick(self, seconds: float) -> Bench:
+        self.now += seconds
+        self.loop.advance()
+        return self.settle()
+
+    def state(self, name: str) -> JobState:
+        return self.loop.states[name]
+
+    def of(self, kind: type[Event]) -> list[Any]:
+        return [event for event in self.events if type(event) is kind]
+
+    def causes(self) -> dict[str, str]:
+        return {event.job: event.cause for event in self.of(JobFinished)}
+
+
+# -- the straight way -----------------------------------------------------------------------
+
+
+def test_a_chain_runs_in_order_and_each_is_recorded() -> None:
+    bench = Bench(job("a"), job("b", "a")).settle()
+    assert bench.ran == ["a"]
+    bench.end("a")
+    assert bench.ran == ["a", "b"]
+    bench.end("b")
+    assert bench.loop.over
+    assert bench.committed == ["a", "b"]
+    result = bench.loop.result()
+    assert (result.state, result.counts) == ("done", {"done": 2})
+    assert [type(event) for event in bench.events] == [
+        JobStarted,
+        JobFinished,
+        JobStarted,
+        JobFinished,
+    ]
+    assert bench.of(JobFinished)[0].metrics == {"loss": 1.5}
+
+
+def test_slots_are_never_exceeded_and_the_wait_is_told() -> None:
+    bench = Bench(job("a"), job("b"), job("c"), max_parallel=2).settle()
+    assert bench.ran == ["a", "b"]
+    assert bench.of(JobQueued) == [JobQueued("c", "a slot")]
+    bench.end("b")
+    assert bench.ran == ["a", "b", "c"]
+
+
+def test_what_the_plan_found_up_to_date_is_not_looked_at_again() -> None:
+    chain = [job("j0"), *(job(f"j{i}", f"j{i - 1}") for i in range(1, 3000))]
+    decisions = {j.name: Decision.UP_TO_DATE for j in chain[:-1]}
+    bench = Bench(*chain, decisions=decisions).settle()
+    assert bench.ran == ["j2999"]
+    assert bench.end("j2999").loop.result().counts == {"up to date": 2999, "done": 1}
+
+
+def test_a_job_that_may_run_is_judged_once_its_upstream_is_there() -> None:
+    may = {"b": Decision.MAY_RUN, "c": Decision.MAY_RUN}
+    bench = Bench(job("a"), job("b", "a"), job("c", "a"), decisions=may)
+    bench.verdicts["b"] = Verdict(S.UP_TO_DATE, detail="up to date")
+    bench.verdicts["c"] = Verdict(S.QUEUED, words=("a made a new out/a/x",))
+    bench.settle().end("a")
+    assert bench.state("b") is S.UP_TO_DATE
+    assert bench.ran == ["a", "c"]
+    assert JobQueued("c", "", ("a made a new out/a/x",)) in bench.events
+    bench.end("c")
+    assert bench.loop.result().state == "done"
+
+
+def test_a_job_restored_from_the_cache_readies_its_downstream() -> None:
+    bench = Bench(job("a"), job("b", "a"), decisions={"a": Decision.MAY_RUN})
+    bench.verdicts["a"] = Verdict(S.RESTORED, detail="restored from cache")
+    assert bench.settle().ran == ["b"]
+    assert bench.causes()["a"] == "restored from cache"
+
+
+# -- every state that is no end has ways out ---------------------------------------------------
+
+
+def test_a_waiting_job_does_not_outlive_a_failed_upstream() -> None:
+    bench = Bench(job("a"), job("b", "a"), job("c", "b"), job("d")).settle()
+    bench.end("a", 1)
+    assert bench.causes() == {
+        "a": "exit 1",
+        "b": "upstream a failed",
+        "c": "upstream a failed",
+    }
+    assert bench.state("c") is S.BLOCKED
+    bench.end("d")  # what does not need it goes on
+    result = bench.loop.result()
+    assert (result.state, result.counts) == ("failed", {"failed": 1, "blocked": 2, "done": 1})
+
+
+def test_a_cancelled_job_blocks_what_waits_for_it() -> None:
+    bench = Bench(job("a"), job("b", "a"), job("c", "b")).settle()
+    bench.loop.cancel(["b"])
+    assert bench.causes() == {"b": "cancelled", "c": "upstream b was cancelled"}
+    assert bench.end("a").loop.result().state == "cancelled"
+
+
+def test_a_ready_job_can_be_cancelled_while_it_is_judged() -> None:
+    bench = Bench(job("a"), decisions={"a": Decision.MAY_RUN})
+    assert bench.state("a") is S.READY
+    bench.loop.cancel(["a"])
+    bench.settle()
+    assert bench.state("a") is S.CANCELLED
+    assert bench.ran == []
+    assert bench.loop.over
+
+
+def test_a_ready_job_that_cannot_be_judged_fails() -> None:
+    bench = Bench(job("a"), decisions={"a": Decision.MAY_RUN})
+    bench.faults["recheck a"] = OSError("Permission denied: data")
+    assert bench.settle().causes() == {"a": "Permission denied: data"}
+    assert bench.loop.over
+
+
+def test_a_queued_job_can_be_cancelled_and_is_not_launched_later() -> None:
+    bench = Bench(job("a"), job("b"), job("c"), max_parallel=1).settle()
+    bench.loop.cancel(["b"])
+    assert bench.end("a").ran == ["a", "c"]
+    bench.end("c")
+    assert bench.loop.over
+
+
+def test_a_job_cancelled_while_it_is_prepared_starts_no_process() -> None:
+    bench = Bench(job("a"))
+    assert bench.state("a") is S.RUNNING
+    bench.loop.cancel(["a"])
+    bench.settle()
+    assert bench.ran == []
+    assert bench.dropped["a"].record == "cancelled"
+    assert bench.state("a") is S.CANCELLED
+
+
+def test_a_job_cancelled_while_it_is_handed_over_is_stopped_as_soon_as_it_runs() -> None:
+    bench = Bench(job("a", grace=5.0))
+    bench.work_once()
+    bench.loop.handle(bench.messages.popleft())
+    bench.loop.cancel(["a"])
+    assert bench.cancelled == []
+    bench.settle()
+    assert bench.cancelled == [("a", 5.0, False)]
+    assert bench.end("a", None, cancelled=True).state("a") is S.CANCELLED
+
+
+def test_a_running_job_is_cancelled_with_its_grace_and_not_retried() -> None:
+    bench = Bench(job("a", grace=7.0, retry=Retry(5))).settle()
+    bench.loop.cancel(["a"])
+    bench.loop.cancel(["a"])
+    assert bench.cancelled == [("a", 7.0, False)]
+    bench.end("a", None, cancelled=True)
+    assert bench.causes() == {"a": "cancelled"}
+    assert bench.committed == []
+    assert bench.loop.over
+
+
+def test_a_job_that_was_done_before_the_cancel_reached_it_is_done() -> None:
+    bench = Bench(job("a")).settle()
+    bench.loop.cancel(["a"])
+    assert bench.end("a", 0).state("a") is S.DONE
+
+
+def test_a_cancel_of_an_unknown_job_is_a_note() -> None:
+    bench = Bench(job("a")).settle()
+    bench.loop.cancel(["nobody"])
+    assert "nobody" in bench.of(Note)[0].text
+
+
+# -- retries ---------------------------------------------------------------------------------
+
+
+def test_a_retry_waits_longer_each_time_and_holds_nothing_meanwhile() -> None:
+    first = job("a", retry=Retry(2, delay=10, backoff=3), gpu=GpuRequest(1))
+    bench = Bench(first, job("b"), gpus=1, max_parallel=1).settle()
+    bench.end("a", 1)
+    assert bench.state("a") is S.RETRYING
+    assert bench.pool.held == {}
+    assert bench.ran == ["a", "b"]  # the slot went to the next
+    assert bench.loop.next_due() == bench.now + 10
+    bench.end("b").tick(9.9)
+    assert bench.ran == ["a", "b"]
+    bench.tick(0.1)
+    assert bench.ran == ["a", "b", "a"]
+    bench.end("a", 1).tick(29)
+    assert bench.state("a") is S.RETRYING
+    bench.tick(1).end("a", 1)
+    assert [(e.attempt, e.delay) for e in bench.of(JobRetrying)] == [(1, 10), (2, 30)]
+    assert [e.attempt for e in bench.of(JobStarted) if e.job == "a"] == [1, 2, 3]
+    assert bench.causes()["a"] == "exit 1"
+    assert bench.loop.over
+
+
+def test_a_usage_error_is_not_retried() -> None:
+    bench = Bench(job("a", retry=Retry(3))).settle()
+    bench.outcomes["a"] = Outcome(S.FAILED, "exit 2", 2, retryable=False)
+    assert bench.end("a", 2).state("a") is S.FAILED
+
+
+def test_a_retrying_job_can_be_cancelled() -> None:
+    bench = Bench(job("a", retry=Retry(3, 60))).settle().end("a", 1)
+    bench.loop.cancel(["a"])
+    assert bench.loop.over
+    assert bench.tick(100).ran == ["a"]
+
+
+# -- what cannot start ------------------------------------------------------------------------
+
+
+def test_a_job_whose_folder_cannot_be_written_fails_and_others_go_on() -> None:
+    bench = Bench(job("a"), job("b"), gpus=1)
+    bench.faults["prepare a"] = OSError("No space left on device: out/a")
+    bench.settle().end("b")
+    assert bench.causes() == {"a": "No space left on device: out/a", "b": ""}
+    assert bench.dropped["a"].record == "failed"
+
+
+def test_a_job_that_the_executor_refuses_fails_with_its_words() -> None:
+    bench = Bench(job("a", gpu=GpuRequest(1)), gpus=1)
+    bench.rejects["a"] = "could not start: no such folder"
+    bench.settle()
+    assert bench.causes() == {"a": "could not start: no such folder"}
+    assert bench.pool.held == {}
+
+
+def test_a_marker_that_cannot_be_written_is_no_success() -> None:
+    bench = Bench(job("a", retry=Retry(3)), job("b", "a")).settle()
+    bench.faults["commit a"] = OSError("No space left on device: done.json")
+    bench.end("a")
+    assert bench.state("a") is S.FAILED
+    assert bench.state("b") is S.BLOCKED
+
+
+def test_an_executor_that_does_not_answer_ends_the_run_and_touches_no_process() -> None:
+    bench = Bench(job("a"), job("b", "a"), job("c"), max_parallel=1).settle()
+    bench.messages.append(terms.Broken("server died"))
+    bench.settle()
+    assert bench.loop.over
+    assert bench.state("a") is S.FAILED
+    assert bench.state("c") is S.CANCELLED
+    assert bench.cancelled == []
+    assert bench.dropped == {}  # its record says running: the next run takes it over
+
+
+# -- GPUs --------------------------------------------------------------------------------------
+
+
+def test_gpu_jobs_share_tokens_and_hold_up_no_cpu_job() -> None:
+    gpu = GpuRequest(1)
+    bench = Bench(job("a", gpu=gpu), job("b", gpu=gpu), job("c"), gpus=1).settle()
+    assert bench.ran == ["a", "c"]
+    assert JobQueued("b", "a GPU") in bench.events
+    bench.end("a")
+    assert bench.ran == ["a", "c", "b"]
+    assert bench.of(JobStarted)[-1].devices == ("0",)
+
+
+def test_a_job_that_waits_for_a_named_gpu_holds_nobody_up() -> None:
+    named = GpuRequest(1, (0,))
+    jobs = [job("a", gpu=named), job("b", gpu=named, priority=9), job("c", gpu=GpuRequest(1))]
+    bench = Bench(*jobs, gpus=2).settle()
+    assert bench.ran == ["b", "c"]
+
+
+def test_a_default_request_is_a_gpu_only_where_there_is_one() -> None:
+    assert Bench(job("a", gpu=GpuRequest(-1)), gpus=1).settle().pool.held.keys() == {0}
+    assert Bench(job("a", gpu=GpuRequest(-1)), gpus=0).settle().ran == ["a"]
+
+
+def test_a_request_that_can_never_be_served_fails_at_once() -> None:
+    bench = Bench(job("a", gpu=GpuRequest(3)), job("b", gpu=GpuRequest(1, (7,))), gpus=2).settle()
+    assert bench.causes() == {
+        "a": "needs 3 GPUs, and this run has 2",
+        "b": "needs GPU 7, and this run has 0, 1",
+    }
+    assert Bench(job("a", gpu=GpuRequest(1))).causes() == {
+        "a": "needs a GPU, and this run has none"
+    }
+
+
+def test_a_wait_for_another_run_is_told_once_and_tried_again() -> None:
+    pool = Pool(1)
+    pool.held[0] = "stranger"
+    bench = Bench(job("a", gpu=GpuRequest(1)), pool=pool).settle()
+    waits = 0.0
+    while not bench.ran and waits < 5:
+        due = bench.loop.next_due()
+        assert due is not None
+        assert due - bench.now <= 0.1
+        waits += due - bench.now
+        bench.tick(due - bench.now)
+        if waits > 2:
+            pool.held.clear()
+    assert bench.ran == ["a"]
+    assert [event.waiting_for for event in bench.of(JobQueued)] == [
+        "a GPU",
+        "GPU 0: held by run R, user U",
+    ]
+    assert pool.tries < 50
+
+
+def test_nothing_is_tried_while_the_run_itself_holds_all_gpus() -> None:
+    bench = Bench(job("a", gpu=GpuRequest(1)), job("b", gpu=GpuRequest(1)), gpus=1).settle()
+    assert bench.loop.next_due() is None
+    assert bench.pool.tries == 1
+
+
+def test_fixed_allocation_binds_jobs_when_the_run_begins() -> None:
+    auto = GpuRequest(1)
+    jobs = [job(name, gpu=auto) for name in "abcd"]
+    bench = Bench(*jobs, gpus=2, allocation="fixed").settle()
+    assert bench.ran == ["a", "b"]
+    bench.end("b")
+    assert bench.ran == ["a", "b", "d"]  # c waits for GPU 0, which a has
+
+
+def test_a_lost_gpu_is_set_aside_and_the_retry_goes_elsewhere() -> None:
+    jobs = [
+        job("a", gpu=GpuRequest(1), retry=Retry(1)),
+        job("b", gpu=GpuRequest(1, (0,))),
+        job("c", "a", gpu=GpuRequest(2)),
+    ]
+    bench = Bench(*jobs, gpus=2).settle()
+    bench.outcomes["a"] = Outcome(S.FAILED, "GPU 0 is lost", 1, lost_gpu=0)
+    bench.end("a", 1)
+    assert bench.causes() == {"b": "needs GPU 0, and this run has 1"}
+    assert bench.of(JobStarted)[-1].devices == ("1",)
+    del bench.outcomes["a"]
+    bench.end("a")
+    assert bench.causes()["c"] == "needs 2 GPUs, and this run has 1"
+    assert bench.loop.over
+
+
+def test_gpu_seconds_add_up_over_attempts() -> None:
+    bench = Bench(job("a", gpu=GpuRequest(2), retry=Retry(1)), gpus=2).settle()
+    for code in (1, 0):
+        token = next(iter(bench.running))
+        del bench.running[token]
+        exit = Exit(token, code, started=10.0, finished=13.0)
+        bench.messages.append(terms.Exited(token, exit))
+        bench.settle()
+    assert bench.loop.result().gpu_seconds == 12.0
+    assert (bench.of(JobFinished)[0].gpus, bench.of(JobFinished)[0].took) == (2, 3.0)
+
+
+# -- stopping ------------------------------------------------------------------------------------
+
+
+def test_the_first_signal_is_polite_and_the_second_is_not() -> None:
+    bench = Bench(job("a", grace=9.0), job("b", "a"), job("c"), max_parallel=1).settle()
+    bench.stop()
+    assert bench.cancelled == [("a", 9.0, False)]
+    assert bench.causes() == {"b": "SIGINT", "c": "SIGINT"}
+    assert not bench.loop.over
+    bench.stop()
+    assert bench.cancelled[1:] == [("a", 0.0, True)]
+    bench.end("a", None, cancelled=True)
+    result = bench.loop.result()
+    assert (result.state, result.cause, result.counts) == (
+        "interrupted",
+        "SIGINT",
+        {"cancelled": 3},
+    )
+
+
+def test_fail_fast_stops_what_runs_and_starts_nothing() -> None:
+    bench = Bench(job("a"), job("b"), job("c"), max_parallel=2, fail_fast=True).settle()
+    bench.end("a", 1)
+    assert [name for name, *_ in bench.cancelled] == ["b"]
+    bench.end("b", None, cancelled=True)
+    assert bench.loop.over
+    assert bench.ran == ["a", "b"]
+    assert bench.causes() == {
+        "a": "exit 1",
+        "b": "a failed (--fail-fast)",
+        "c": "a failed (--fail-fast)",
+    }
+    assert bench.loop.result().state == "failed"
+
+
+def test_fail_fast_lets_a_job_use_its_retries_first() -> None:
+    bench = Bench(job("a", retry=Retry(1)), job("b"), fail_fast=True).settle().end("a", 1)
+    assert bench.cancelled == []
+
+
+def test_at_the_workflows_timeout_what_runs_fails_and_the_rest_is_cancelled() -> None:
+    jobs = [job("a", retry=Retry(3)), job("b", "a"), job("c", retry=Retry(3, 900))]
+    bench = Bench(*jobs, timeout=60.0).settle().end("c", 1)
+    assert bench.loop.next_due() == 1060.0
+    bench.tick(60)
+    bench.end("a", None, cancelled=True)
+    assert bench.loop.over
+    words = "workflow timed out after 1m"
+    assert bench.causes() == {"a": words, "b": words, "c": words}
+    assert bench.state("a") is S.FAILED
+    assert bench.state("b") is S.CANCELLED
+    assert (bench.loop.result().state, bench.loop.result().cause) == ("failed", words)
+
+
+def test_cancel_of_everything() -> None:
+    bench = Bench(job("a"), job("b", "a")).settle()
+    bench.loop.cancel(None)
+    bench.end("a", None, cancelled=True)
+    assert bench.causes() == {"b": "cancelled", "a": "cancelled"}
+    assert bench.loop.result().state == "cancelled"
+
+
+# -- what a lost run left --------------------------------------------------------------------
+
+
+def test_a_live_process_is_taken_over_and_not_started_again() -> None:
+    bench = Bench(job("a", retry=Retry(2)), adopted=["a"]).settle()
+    assert bench.ran == []
+    started = bench.of(JobStarted)[0]
+    assert (started.adopted, started.attempt) == (True, 2)
+    bench.end("a", 1)  # the second attempt of three
+    assert bench.ran == ["a"]
+    assert bench.of(JobStarted)[-1].attempt == 3
+
+
+def test_a_live_process_takes_no_slot_from_the_upstreams_that_its_job_waits_for() -> None:
+    bench = Bench(job("a"), job("b", "a"), job("c"), adopted=["b"], max_parallel=1).settle()
+    assert bench.ran == ["a"]
+    bench.end("a")
+    assert bench.state("b") is S.RUNNING
+    assert bench.ran == ["a"]  # now it has the slot
+    bench.end("b")
+    assert bench.state("b") is S.DONE
+    assert bench.ran == ["a", "c"]
+
+
+def test_a_process_that_ended_before_its_job_was_ready_counts() -> None:
+    bench = Bench(job("a"), job("b", "a"), adopted=["b"]).settle()
+    bench.end("b")
+    assert bench.state("b") is S.WAITING
+    bench.end("a")
+    assert bench.state("b") is S.DONE
+    assert bench.committed == ["a", "b"]
+
+
+def test_a_process_that_makes_something_else_is_stopped_before_the_job_runs_afresh() -> None:
+    bench = Bench(job("a"), adopted=["a"], max_parallel=1)
+    bench.takes_over["a"] = False
+    bench.settle()
+    assert bench.cancelled == [("a", 30.0, False)]
+    assert bench.ran == []
+    bench.end("a", None, cancelled=True)
+    assert bench.ran == ["a"]
+    bench.end("a")
+    assert bench.loop.result().state == "done"
+
+
+@pytest.mark.parametrize("slots", [1, 4])
+def test_two_processes_never_write_the_same_folder(slots: int) -> None:
+    bench = Bench(job("a"), adopted=["a"], max_parallel=slots)
+    bench.takes_over["a"] = False
+    bench.settle()
+    assert len(bench.running) == 1
+
+
+def test_the_run_waits_for_the_end_of_a_process_that_it_sends_away() -> None:
+    bench = Bench(job("a"), job("b", "a"), adopted=["b"]).settle().end("a", 1)
+    assert bench.state("b") is S.BLOCKED
+    assert not bench.loop.over
+    bench.end("b", None, cancelled=True)
+    assert bench.loop.over
+    assert "b" in bench.dropped
+
+
+def test_a_stop_reaches_processes_that_nobody_took_over_yet() -> None:
+    bench = Bench(job("a"), job("b", "a"), adopted=["b"]).settle().stop()
+    assert {name for name, *_ in bench.cancelled} == {"a", "b"}
+    bench.end("a", None, cancelled=True).end("b", None, cancelled=True)
+    assert bench.loop.over
+
+
+# -- whatever happens ---------------------------------------------------------------------------
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> dict[str, Any]:
+    count = draw(st.integers(1, 9))
+    gpus = draw(st.integers(0, 3))
+    jobs = []
+    for i in range(count):
+        ups = draw(st.sets(st.integers(0, i - 1), max_size=3)) if i else set()
+        request = draw(
+            st.sampled_from(
+                [None, None, GpuRequest(-1)]
+                + [GpuRequest(n) for n in range(1, gpus + 1)]
+                + [GpuRequest(1, (d,)) for d in range(gpus)]
+            )
+        )
+        retry = Retry(draw(st.integers(0, 2)), draw(st.sampled_from([0.0, 5.0])))
+        names = [f"j{u}" for u in sorted(ups)]
+        fields = {"gpu": request, "retry": retry, "priority": draw(st.integers(0, 1))}
+        jobs.append(job(f"j{i}", *names, **fields))
+    return {
+        "jobs": jobs,
+        "gpus": gpus,
+        "max_parallel": draw(st.integers(1, 4)),
+        "fail_fast": draw(st.booleans()),
+        "timeout": draw(st.sampled_from([None, 40.0])),
+        "allocation": draw(st.sampled_from(["dynamic", "fixed"])),
+        "adopted": draw(st.lists(st.integers(0, count - 1), unique=True, max_size=2)),
+        "may": draw(st.sets(st.integers(0, count - 1))),
+    }
+
+
+@settings(max_examples=150, deadline=None)
+@given(worlds(), st.data())
+def test_whatever_happens_no_promise_is_broken_and_everything_ends(
+    world: dict[str, Any], data: st.DataObject
+) -> None:
+    jobs: list[Job] = world.pop("jobs")
+    adopted = [f"j{i}" for i in world.pop("adopted")]
+    may = {f"j{i}": Decision.MAY_RUN for i in world.pop("may")}
+    bench = Bench(*jobs, adopted=adopted, decisions=may, **world)
+    upstream = {j.name: j.upstream for j in jobs}
+    for name in adopted:
+        bench.takes_over[name] = data.draw(st.booleans())
+    asked = 0
+
+    def check() -> None:
+        counts = bench.loop.states.counts
+        assert counts[S.RUNNING] <= world["max_parallel"] + len(adopted)
+        assert sum(counts.values()) == len(jobs)
+        for name, needs in upstream.items():
+            if bench.state(name) in (S.RUNNING, S.QUEUED, S.RETRYING, S.DONE):
+                assert all(bench.state(need).succeeded for need in needs)
+        assert len(bench.running) == len(set(bench.running.values()))  # no job twice
+
+    for _ in range(1000):
+        check()
+        if bench.loop.over:
+            break
+        choices = ["work"] * (3 * bool(bench.calls)) + ["loop"] * (3 * bool(bench.messages))
+        choices += ["end"] * (2 * bool(bench.running))
+        if asked < 2:
+            choices += ["stop", "cancel", "stranger"]
+        if not choices or not (bench.calls or bench.messages or bench.running):
+            choices = ["tick"]
+        what = data.draw(st.sampled_from(choices))
+        if what == "work":
+            bench.work_once()
+        elif what == "loop":
+            bench.loop.handle(bench.messages.popleft())
+            if data.draw(st.booleans()):
+                bench.loop.advance()
+        elif what == "end":
+            token = data.draw(st.sampled_from(sorted(bench.running)))
+            name = bench.running.pop(token)
+            asked_to = any(name == cancelled for cancelled, *_ in bench.cancelled)
+            code = data.draw(st.sampled_from([0, 0, 1]))
+            bench.messages.append(terms.Exited(token, Exit(token, code, cancelled=asked_to)))
+        elif what == "stop":
+            asked += 1
+            bench.messages.append(terms.StopAsked("SIGTERM"))
+        elif what == "cancel":
+            asked += 1
+            one = data.draw(st.sampled_from([*(j.name for j in jobs), ""]))
+            bench.loop.cancel([one] if one else None)
+        elif what == "stranger":
+            asked += 1
+            for device in set(bench.pool.all) - set(bench.pool.held):
+                bench.pool.held[device] = "stranger"
+        else:
+            for device in [d for d, held in bench.pool.held.items() if held == "stranger"]:
+                del bench.pool.held[device]
+            bench.now += 10
+            bench.loop.advance()
+    assert bench.loop.over, {j.name: bench.state(j.name) for j in jobs}
+    assert not [held for held in bench.pool.held.values() if held != "stranger"]
+    assert not bench.running
+    ended = [event.job for event in bench.of(JobFinished)]
+    assert sorted(ended) == sorted(j.name for j in jobs)  # each told once
+    done = sorted(j.name for j in jobs if bench.state(j.name) is S.DONE)
+    assert done == sorted(bench.committed)
