@@ -6,10 +6,24 @@ Does not know where markers live, what a verb is, or how a process is run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
-from oumi_flow.model import FORMAT, Counts, Evidence, Value
+from oumi_flow.model import (
+    EMPTY,
+    FORMAT,
+    Code,
+    Counts,
+    Evidence,
+    Input,
+    Job,
+    LastAttempt,
+    Past,
+    Reason,
+    Trace,
+    Value,
+)
 
 
 class DiskProtocol(Protocol):
@@ -18,6 +32,20 @@ class DiskProtocol(Protocol):
     def observe(self, path: str, counts: Counts, known: Evidence | None = None) -> Evidence:
         """What lies at `path` now; `known` is earlier evidence whose stamps may be trusted."""
         ...
+
+
+class SettlingDisk(DiskProtocol, Protocol):
+    """A disk that can wait until the stamps it takes are to be trusted."""
+
+    def settle(self, path: str, counts: Counts, known: Evidence) -> Evidence: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """No reasons: up to date. `refreshed` is then the trace with newer stamps of equal content."""
+
+    reasons: tuple[Reason, ...] = ()
+    refreshed: Trace | None = None
 
 
 def fingerprint(parts: Mapping[str, Value]) -> str:
@@ -36,10 +64,358 @@ def build_key(fingerprint: str, inputs: Mapping[str, str]) -> str:
     return _digest({"format": FORMAT, "fingerprint": fingerprint, "inputs": dict(inputs)})
 
 
-def _digest(value: Value) -> str:
+def key_of(job: Job, inputs: Mapping[str, Evidence]) -> str:
+    """The build key of a job whose inputs were seen like this."""
+    return build_key(job.fingerprint, {key: seen.digest for key, seen in inputs.items()})
+
+
+def judge(
+    job: Job,
+    past: Past,
+    disk: DiskProtocol,
+    *,
+    forced: str = "",
+    pending: Collection[str] = frozenset(),
+    build_keys: Mapping[str, str] = EMPTY,
+    software: Mapping[str, str] | None = None,
+) -> Judgement:
+    """All reasons why the job is stale, in the order of SPEC §3.
+
+    `forced` is the flag that asks for it. Inputs made by jobs in `pending` are not looked at:
+    what they will be is not known yet; with no other reason the job waits for those. `build_keys`
+    has the build keys of all other upstreams. `software` maps a tool to its version now; None
+    leaves versions out. Blocks on content whose stamp has moved. Raises what `disk` raises.
+    """
+    reasons = [Reason(Code.FORCED, forced)] if forced else []
+    if job.always_run:
+        reasons.append(Reason(Code.FORCED, "always_run"))
+    trace = past.trace if past.trace is not None and past.trace.format == FORMAT else None
+    unfinished = _unfinished(past.attempt, trace)
+    if unfinished is not None:
+        reasons.append(unfinished)
+        trace, before = None, trace or past.previous
+    elif trace is None:
+        return Judgement((*reasons, Reason(Code.NEVER_RUN)))
+    else:
+        before = trace
+    if before is None:
+        return Judgement(tuple(reasons))
+
+    outputs: dict[str, Evidence] = {}
+    if trace is not None:
+        outputs = _judge_outputs(job, trace, disk, reasons)
+    if before.fingerprint != job.fingerprint:
+        reasons += _differences(before.parts, job.parts)
+    inputs = _judge_inputs(job, before, disk, pending, build_keys, reasons)
+    _judge_output_list(job, before, reasons)
+    if software is not None:
+        reasons += [
+            Reason(Code.SOFTWARE_CHANGED, tool, before.versions[tool], version)
+            for tool, version in sorted(software.items())
+            if before.versions.get(tool, version) != version
+        ]
+    if reasons or trace is None:
+        return Judgement(tuple(reasons))
+    waits = tuple(
+        Reason(Code.UPSTREAM_PENDING, name)
+        for name in dict.fromkeys(i.producer for i in job.inputs if i.producer in pending)
+    )
+    if waits:
+        return Judgement(waits)
+    if outputs or inputs:
+        trace = replace(
+            trace,
+            inputs={**trace.inputs, **inputs},
+            outputs={**trace.outputs, **outputs},
+        )
+        return Judgement((), trace)
+    return Judgement()
+
+
+# What a run needs around an attempt ----------------------------------------------------------
+
+
+def observe_inputs(
+    job: Job,
+    disk: DiskProtocol,
+    build_keys: Mapping[str, str],
+    known: Mapping[str, Evidence] = EMPTY,
+) -> dict[str, Evidence]:
+    """What the job would read now, by Input.key. Blocks on content. Raises what `disk` raises."""
+    return {item.key: _look(item, disk, build_keys, known.get(item.key)) for item in job.inputs}
+
+
+def observe_outputs(
+    job: Job, disk: DiskProtocol, known: Mapping[str, Evidence] = EMPTY
+) -> dict[str, Evidence]:
+    """What the job's outputs are now, by Output.key. Blocks on content."""
+    return {
+        item.key: disk.observe(item.path, item.counts, known.get(item.key)) for item in job.outputs
+    }
+
+
+def moved_inputs(
+    job: Job, before: Mapping[str, Evidence], disk: DiskProtocol, build_keys: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Keys of inputs whose content is no longer what was seen before the attempt began."""
+    now = observe_inputs(job, disk, build_keys, before)
+    return tuple(key for key, seen in now.items() if seen.digest != before[key].digest)
+
+
+def trace_of(
+    job: Job,
+    inputs: Mapping[str, Evidence],
+    outputs: Mapping[str, Evidence],
+    *,
+    started: float,
+    finished: float,
+    **rest: Any,
+) -> Trace:
+    """The trace of a job that has just been made from `inputs`; `rest` are fields of Trace."""
+    return Trace(
+        job=job.name,
+        fingerprint=job.fingerprint,
+        parts=job.parts,
+        build_key=key_of(job, inputs),
+        inputs=inputs,
+        input_paths={item.key: item.path for item in job.inputs},
+        outputs=outputs,
+        started=started,
+        finished=finished,
+        **rest,
+    )
+
+
+def settle(made: Iterable[tuple[Job, Trace]], disk: SettlingDisk) -> list[Trace]:
+    """Look once more at what was seen too soon after its last change, at the end of a run.
+
+    Returns the traces that got settled stamps, for their markers to be rewritten. Content that
+    has changed meanwhile keeps its old evidence: the next run has to notice. Waits for up to about
+    2 s in all where times are coarse, some 20 ms elsewhere. Raises what `disk` raises.
+    """
+    better = []
+    for job, trace in made:
+        inputs = dict(trace.inputs)
+        outputs = dict(trace.outputs)
+        for item, found in [(i, inputs) for i in job.inputs] + [(o, outputs) for o in job.outputs]:
+            known = found.get(item.key)
+            if known is None or known.settled:
+                continue
+            seen = disk.settle(item.path, item.counts, known)
+            if seen.digest == known.digest:
+                found[item.key] = seen
+        if inputs != trace.inputs or outputs != trace.outputs:
+            better.append(replace(trace, inputs=inputs, outputs=outputs))
+    return better
+
+
+# The parts of a judgement --------------------------------------------------------------------
+
+
+def _unfinished(attempt: LastAttempt | None, trace: Trace | None) -> Reason | None:
+    """Why the latest attempt says that the job is stale; None when it says nothing."""
+    if attempt is None or attempt.state == "done":
+        return None
+    if trace is not None:
+        if (attempt.run_id, attempt.number) == (trace.run_id, trace.attempt):
+            return None  # the marker was written, the end of the attempt was not
+        if attempt.started < trace.finished:
+            return None
+    if attempt.state == "failed":
+        detail = attempt.detail
+        if not detail and attempt.exit_code is not None:
+            detail = f"exit {attempt.exit_code}"
+        return Reason(Code.FAILED, detail)
+    if attempt.state in ("cancelled", "interrupted"):
+        detail = attempt.detail or ("cancelled" if attempt.state == "cancelled" else "")
+        return Reason(Code.INTERRUPTED, detail, before=attempt.finished or None)
+    return Reason(Code.INTERRUPTED, "lost")
+
+
+def _judge_outputs(
+    job: Job, trace: Trace, disk: DiskProtocol, reasons: list[Reason]
+) -> dict[str, Evidence]:
+    """Adds what is wrong with the outputs; returns those with newer stamps."""
+    missing, changed, newer = [], [], {}
+    for item in job.outputs:
+        known = trace.outputs.get(item.key)
+        if known is None:
+            continue  # new in the list: told as such
+        seen = disk.observe(item.path, item.counts, known)
+        if seen is known:
+            continue
+        if seen.digest == known.digest and seen.kind == known.kind:
+            if seen != known:
+                newer[item.key] = seen
+        elif seen.kind == "missing":
+            missing.append(Reason(Code.OUTPUT_MISSING, item.path))
+        else:
+            for change, path in _changes(item.path, known, seen):
+                if change == "removed":
+                    missing.append(Reason(Code.OUTPUT_MISSING, path))
+                else:
+                    changed.append(Reason(Code.OUTPUT_CHANGED, path, change=change))
+    reasons += missing
+    reasons += changed
+    return newer
+
+
+def _judge_inputs(
+    job: Job,
+    before: Trace,
+    disk: DiskProtocol,
+    pending: Collection[str],
+    build_keys: Mapping[str, str],
+    reasons: list[Reason],
+) -> dict[str, Evidence]:
+    """Adds what is new about the inputs; returns those with newer stamps only."""
+    upstream, newer = [], {}
+    for item in job.inputs:
+        if item.producer and item.producer in pending:
+            continue
+        known = before.inputs.get(item.key)
+        if known is None:
+            reasons.append(Reason(Code.INPUT_CHANGED, item.path, change="added"))
+            continue
+        seen = _look(item, disk, build_keys, known)
+        if item.key in before.changed_while_ran:
+            reasons.append(Reason(Code.INPUT_CHANGED, item.path, change="changed while it ran"))
+        elif seen is known:
+            continue
+        elif seen.digest == known.digest and seen.kind == known.kind:
+            if seen != known:
+                newer[item.key] = seen
+        elif item.producer and before.input_paths.get(item.key, item.path) == item.path:
+            path = "" if item.counts is Counts.RAN else item.path
+            upstream.append(Reason(Code.UPSTREAM_CHANGED, item.producer, after=path))
+        else:
+            reasons += [
+                Reason(Code.INPUT_CHANGED, path, change=change)
+                for change, path in _changes(item.path, known, seen)
+            ]
+    keys = {item.key for item in job.inputs}
+    reasons += [
+        Reason(Code.INPUT_CHANGED, before.input_paths.get(key, key), change="removed")
+        for key in before.inputs
+        if key not in keys
+    ]
+    reasons += upstream
+    return newer
+
+
+def _look(
+    item: Input, disk: DiskProtocol, build_keys: Mapping[str, str], known: Evidence | None
+) -> Evidence:
+    if item.counts is Counts.RAN:
+        return Evidence("ran", build_keys.get(item.producer, ""))
+    return disk.observe(item.path, item.counts, known)
+
+
+def _changes(path: str, before: Evidence, after: Evidence) -> list[tuple[str, str]]:
+    """What differs, file by file: (changed | added | removed, path)."""
+    if after.kind == "missing":
+        return [("removed", path)]
+    if before.kind == "missing":
+        return [("added", path)]
+    if before.kind != after.kind or after.kind not in ("folder", "glob"):
+        return [("changed", path)]
+    prefix = "" if after.kind == "glob" else path.rstrip("/") + "/"
+    was = {file.path: file.digest for file in before.files}
+    now = {file.path: file.digest for file in after.files}
+    found = [("changed", prefix + name) for name in now if was.get(name, now[name]) != now[name]]
+    found += [("added", prefix + name) for name in now if name not in was]
+    found += [("removed", prefix + name) for name in was if name not in now]
+    return found or [("changed", path)]
+
+
+def _judge_output_list(job: Job, before: Trace, reasons: list[Reason]) -> None:
+    keys = {item.key: item.path for item in job.outputs}
+    if keys.keys() == before.outputs.keys():
+        return
+    gone = tuple(_shown(key, job) for key in before.outputs if key not in keys)
+    new = tuple(path for key, path in keys.items() if key not in before.outputs)
+    reasons.append(Reason(Code.OUTPUTS_SET_CHANGED, before=gone, after=new))
+
+
+def _shown(key: str, job: Job) -> str:
+    return job.folder + key[1:] if key == "@" or key.startswith("@/") else key
+
+
+# What differs between two sets of parts ------------------------------------------------------
+
+_TOLD_APART = frozenset({"verb", "config", "env", "workdir", "outputs"})
+
+
+def _differences(before: Mapping[str, Value], after: Mapping[str, Value]) -> list[Reason]:
+    """Reasons for fingerprints that differ, from the parts by value. Never none."""
+    found = list(_recipe(before, after))
+    found += _mapping(Code.CONFIG_CHANGED, before.get("config"), after.get("config"))
+    found += _mapping(Code.ENV_CHANGED, before.get("env"), after.get("env"))
+    if not found and _set(before.get("outputs")) == _set(after.get("outputs")):
+        # The parts do not show it, but what would be done is not what was done.
+        found.append(Reason(Code.COMMAND_CHANGED, "command"))
+    return found
+
+
+def _recipe(before: Mapping[str, Value], after: Mapping[str, Value]) -> Iterator[Reason]:
+    if before.get("verb") != after.get("verb"):
+        yield Reason(Code.COMMAND_CHANGED, "verb", before.get("verb"), after.get("verb"))
+    was, now = _command_lines(before), _command_lines(after)
+    if was != now:
+        yield Reason(Code.COMMAND_CHANGED, "command", was, now)
+    if before.get("workdir") != after.get("workdir"):
+        yield Reason(Code.COMMAND_CHANGED, "workdir", before.get("workdir"), after.get("workdir"))
+
+
+def _command_lines(parts: Mapping[str, Value]) -> tuple[str, ...]:
+    """The command for people: the lines of its text, its arguments, whatever else there is."""
+    run = parts.get("run")
+    lines = run.splitlines() if isinstance(run, str) else [str(word) for word in run or ()]
+    if isinstance(run, str) and run.endswith("\n\n"):
+        lines.append("")
+    lines += [str(word) for word in parts.get("args") or ()]
+    for name in sorted(parts.keys() - _TOLD_APART - {"run", "args"}):
+        lines.append(f"{name}: {_text(parts[name])}")
+    return tuple(lines)
+
+
+def _mapping(code: Code, before: Any, after: Any) -> list[Reason]:
+    was: Mapping[str, Value] = before or {}
+    now: Mapping[str, Value] = after or {}
+    both = sorted(was.keys() & now.keys())
+    found = [
+        Reason(code, key, was[key], now[key], "changed")
+        for key in both
+        if _text(was[key]) != _text(now[key])
+    ]
+    found += [Reason(code, key, None, now[key], "added") for key in sorted(now.keys() - was.keys())]
+    found += [
+        Reason(code, key, was[key], None, "removed") for key in sorted(was.keys() - now.keys())
+    ]
+    return found
+
+
+def _set(values: Any) -> frozenset[str]:
+    return frozenset(map(str, values or ()))
+
+
+def _text(value: Value) -> str:
+    """Canonical JSON: tells 1 from true, and no NaN from another."""
     import json
+
+    return json.dumps(
+        value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=_plain
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} has no canonical form")
+
+
+def _digest(value: Value) -> str:
     from hashlib import blake2b
 
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     # File names that are no UTF-8 reach us as lone surrogates.
-    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    return blake2b(_text(value).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

@@ -96,7 +96,7 @@ def find_run(run_id: str, environ: Mapping[str, str] | None = None) -> UserRun |
 
 
 def _run(record: dict[str, Any]) -> UserRun | None:
-    values = {field.name: record.get(field.name) for field in fields(UserRun)}
+    values: dict[str, Any] = {f.name: record.get(f.name) for f in fields(UserRun)}
     argv, started = values.pop("argv"), values.pop("started")
     if not all(isinstance(text, str) for text in values.values()) or not isinstance(argv, list):
         return None
