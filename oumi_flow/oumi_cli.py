@@ -141,12 +141,22 @@ def _dist_info(command: Command) -> Path | None:
 # ---------------------------------------------------------------------- config keys
 
 
-def ask_keys(command: Command, cache_dir: str) -> OumiKeys | None:
+def cache_folder(environ: Mapping[str, str]) -> str:
+    """The user's cache folder of oumi-flow: below OUMI_FLOW_HOME, XDG_CACHE_HOME or ~/.cache."""
+    if home := environ.get("OUMI_FLOW_HOME"):
+        return os.path.join(home, "cache")
+    root = environ.get("XDG_CACHE_HOME") or os.path.join(_home(environ), ".cache")
+    return os.path.join(root, "oumi-flow")
+
+
+def ask_keys(command: Command, cache: str | Mapping[str, str]) -> OumiKeys | None:
     """The config keys and options of each verb; None for an oumi that cannot be asked.
 
     Runs oumi's Python once per installed oumi (it imports much: 10 to 60 s, blocking); the answer
-    is kept in `cache_dir`. A failure is kept for an hour, a timeout is not.
+    is kept in `cache`: a folder, or the environment that says where the user's cache folder is.
+    A failure is kept for an hour, a timeout is not.
     """
+    cache_dir = cache if isinstance(cache, str) else cache_folder(cache)
     python = python_of(command)
     if python is None:
         return None

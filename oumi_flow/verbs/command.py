@@ -56,8 +56,10 @@ def parse_args(args: Sequence[str], spec: VerbSpec) -> tuple[Arg, ...]:
         if not word:
             continue
         name, equals, value = word.partition("=")
-        if not equals and len(parts := word.split(None, 1)) == 2:
-            name, equals, value = parts[0], "=", parts[1]
+        if len(name.split()) > 1:
+            # `--key value` in one string; the value may hold signs of equality.
+            name, value = word.split(None, 1)
+            equals = "="
         name, value = name.strip(), value.strip()
         dashed = name if name.startswith("-") else f"--{name}"
         option = spec.option(dashed)
