@@ -40,6 +40,14 @@ def duration(seconds: float) -> str:
     return f"{days}d {hours}h" if hours else f"{days}d"
 
 
+def limit(seconds: float) -> str:
+    """A limit as somebody would write it, and exact: `90s`, `2h`, `1d`; `5400s` is `90m`."""
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= length and not seconds % length:
+            return f"{int(seconds // length)}{unit}"
+    return f"{seconds:g}s"
+
+
 def size(count: float) -> str:
     """`0 B`, `812 B`, `1.4 MB`, in powers of 1000."""
     if count < 1000:
