@@ -54,11 +54,11 @@ class KeyTable:
         pattern = pattern_of(key)
         parent, _, last = pattern.rpartition(".")
         leaves = self.keys | self.free | {name[2:] for name in self.options if name[:2] == "--"}
-        siblings = {
-            known.rpartition(".")[2]: known
-            for known in leaves
-            if known.rpartition(".")[0] == parent
-        }
+        siblings = {}
+        for known in leaves | self.inner:
+            above, _, name = known.rpartition(".")
+            if above == parent:
+                siblings[name] = known
         if near := nearest(last, siblings):
             return self._as_written(key, siblings[near])
         same_name = sorted(known for known in leaves if known.rpartition(".")[2] == last)
