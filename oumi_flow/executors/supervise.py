@@ -43,6 +43,7 @@ _CHUNKS_AT_ONCE = 16  # then the clock and the signals have their turn
 _LONGEST_WAIT = 86400.0  # seconds; poll(2) takes no number of any size
 _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 15, 36  # <linux/prctl.h>
 _STOPPERS = {signal.SIGTERM, signal.SIGUSR1}
+_DEFAULTS = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 # Caught, not ignored: a caught signal is back at its default in whatever we start.
 _CAUGHT = (*_STOPPERS, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGCHLD)
 
@@ -323,7 +324,7 @@ class Supervision:
         self.kill_at: float | None = None  # monotonic; None: nobody has been asked to stop
         self.kill_pause = 0.01
         self.refusals = 0
-        self.wakeup = _catch_signals(_CAUGHT)
+        self.wakeup = _hear_signals()
 
     def run(self) -> dict[str, Any]:
         """The whole attempt. Returns what to report."""
@@ -583,7 +584,6 @@ def _why_not(program: bytes, error: OSError) -> str:
 
 def spawn(program: bytes, argv: list[bytes], env: dict[bytes, bytes], output: int) -> int:
     """Start a process in a session of its own, all signals at their defaults. Raises OSError."""
-    defaults = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
     try:
         return os.posix_spawn(
             program,
@@ -596,7 +596,7 @@ def spawn(program: bytes, argv: list[bytes], env: dict[bytes, bytes], output: in
             ],
             setsid=True,
             setsigmask=(),
-            setsigdef=defaults,
+            setsigdef=_DEFAULTS,
         )
     except NotImplementedError:  # a Python built for a C library without POSIX_SPAWN_SETSID
         return _fork_exec(program, argv, env, output)
@@ -609,7 +609,7 @@ def _fork_exec(program: bytes, argv: list[bytes], env: dict[bytes, bytes], outpu
     if pid == 0:
         try:
             os.setsid()
-            for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+            for number in _DEFAULTS:
                 signal.signal(number, signal.SIG_DFL)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.dup2(output, 1)
@@ -645,12 +645,13 @@ def _bytes(text: str) -> bytes:
 # --- signals -------------------------------------------------------------------------------------
 
 
-def _catch_signals(numbers: Iterable[int]) -> int:
-    """A descriptor from which `_drain` reads the numbers of the signals that came."""
+def _hear_signals() -> int:
+    """A descriptor from which `_drain` reads the numbers of caught signals that came.
+
+    Handlers are set once, in the server: its children inherit them.
+    """
     reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    for number in numbers:
-        signal.signal(number, _noticed)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     return reading
 
@@ -679,7 +680,9 @@ class Server:
         self.reports = reports
         self.prctl = prctl
         self.boot = boot_id()
-        self.wakeup = _catch_signals(_CAUGHT)  # none of them ends us: the closed socket does
+        for number in _CAUGHT:  # none of them ends us: the closed socket does
+            signal.signal(number, _noticed)
+        self.wakeup = _hear_signals()
         self.buffer = b""
         self.descriptors: deque[int] = deque()  # come with orders not read to their end yet
         self.supervisors: dict[int, str] = {}  # pid -> token
