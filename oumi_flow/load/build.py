@@ -1,0 +1,338 @@
+"""A full load: from the workflow's file to the Workflow, with every problem told at once."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from oumi_flow import graph
+from oumi_flow.errors import FlowError, Problem, Where, WorkflowErrors
+from oumi_flow.load.expand import Draft, Expansion
+from oumi_flow.load.inputs import Reader, counted_outputs
+from oumi_flow.load.jobs import Bench
+from oumi_flow.load.link import Links, cycle_problem
+from oumi_flow.load.making import Making, Workshop
+from oumi_flow.load.names import name_fault
+from oumi_flow.load.places import Claim, Made, PlaceIndex, collisions
+from oumi_flow.load.template import Ref, Text
+from oumi_flow.load.values import Scope, Session, Values
+from oumi_flow.load.yaml_source import Node
+from oumi_flow.model import Counts, Job, Workflow
+from oumi_flow.text import did_you_mean, parse_duration
+from oumi_flow.verbs.keys import OumiKeys
+from oumi_flow.verbs.places import to_base
+
+
+def build(
+    session: Session,
+    path: str,
+    sets: Mapping[str, str],
+    keys: Callable[[], OumiKeys | None],
+    fetch: Callable[[str], str] | None,
+) -> Workflow:
+    """The workflow of a file. Raises WorkflowErrors with every problem."""
+    expansion = Expansion(session, path, sets)
+    top = Top(expansion)
+    links = Links(session, expansion.by_name)
+    bench = Bench(
+        session,
+        links,
+        top.output_dir,
+        gpus=top.gpus,
+        remotes=top.remotes,
+        mode=top.mode,
+        warm=top.typed("warm", False),
+    )
+    makings: dict[str, Making] = {}
+    for number, draft in enumerate(expansion.drafts):
+        making = bench.begin(number, draft)
+        if making is not None:
+            makings[draft.name] = making
+    _stop_if_any(session, only_if=len(makings) < len(expansion.drafts))
+    order = _ordered(makings, {name: each.needs for name, each in makings.items()}, session)
+    uses_oumi = any(making.spec.needs_config for making in makings.values())
+    fetched = _fetched(session, expansion.drafts, fetch)
+    asked = keys() if uses_oumi else None
+    workshop = Workshop(expansion.files, makings, top.output_dir, asked, fetched)
+    for name in order:
+        workshop.settle(makings[name])
+    index = _indexed(makings)
+    reader = Reader(workshop, index)
+    jobs: dict[str, Job] = {}
+    for name, making in makings.items():
+        job = bench.finish(making, workshop, reader)
+        if job is not None:
+            jobs[name] = job
+    _check_collisions(session, makings, index, top)
+    _stop_if_any(session)
+    upstream = {name: job.upstream for name, job in jobs.items()}
+    final = _ordered(makings, upstream, session)
+    return top.workflow(tuple(jobs[name] for name in final))
+
+
+def _stop_if_any(session: Session, only_if: bool = True) -> None:
+    if session.problems and only_if:
+        raise WorkflowErrors(sorted_problems(session.problems))
+
+
+def sorted_problems(problems: list[Problem]) -> list[Problem]:
+    """By file in the order of first mention, then by line and column."""
+    files: dict[str, int] = {}
+    for problem in problems:
+        files.setdefault(problem.where.file if problem.where else "", len(files))
+
+    def key(problem: Problem) -> tuple[int, int, int]:
+        where = problem.where or Where("")
+        return files[where.file], where.line, where.column
+
+    return sorted(problems, key=key)
+
+
+def _ordered(
+    makings: Mapping[str, Making], upstream: Mapping[str, Any], session: Session
+) -> list[str]:
+    """Names in topological order. Raises WorkflowErrors with the path of a cycle."""
+    names = list(makings)
+    order = graph.topological_order(names, upstream)
+    if len(order) == len(names):
+        return order
+    settled = set(order)
+    left = [name for name in names if name not in settled]
+    cycle = graph.find_cycle(left, {name: upstream[name] for name in left})
+    drafts = {name: making.draft for name, making in makings.items()}
+    session.add(cycle_problem(cycle, drafts, _implied_words(cycle, makings)))
+    raise WorkflowErrors(sorted_problems(session.problems))
+
+
+def _implied_words(cycle: list[str], makings: Mapping[str, Making]) -> str:
+    """Which edges of a cycle no `depends_on` shows."""
+    hidden = [
+        f"{name} reads what {other} makes"
+        for name, other in zip(cycle, cycle[1:], strict=False)
+        if other not in makings[name].needs
+    ]
+    return f" ({'; '.join(hidden[:3])})" if hidden else ""
+
+
+def _indexed(makings: Mapping[str, Making]) -> PlaceIndex:
+    """Where every job writes, and which places their configs name instead."""
+    from oumi_flow.load.configs import own_place
+
+    index = PlaceIndex(os.getcwd())
+    for making in makings.values():
+        for output in counted_outputs(making):
+            index.add(Made(making.name, output.path, output.counts))
+    for making in makings.values():
+        for path in (making.placement.place, making.placement.output_dir, making.folder):
+            index.add(Made(making.name, path, Counts.ALL))
+        named = own_place(making.merged, making.spec) if making.file is not None else None
+        if named and not making.placement.kept:
+            index.add_named(to_base(named, making.workdir), making.name)
+    return index
+
+
+def _check_collisions(
+    session: Session, makings: Mapping[str, Making], index: PlaceIndex, top: Top
+) -> None:
+    claims: list[Claim] = []
+    root = index.absolute(top.output_dir)
+    for making in makings.values():
+        owned = [(making.folder, "folder")]
+        if making.placement.place != making.folder:
+            owned.append((making.placement.place, "place"))
+        owned += [(path, "output") for path in making.declared]
+        for path, what in owned:
+            absolute = index.absolute(path)
+            if what == "output" and (root == absolute or root.startswith(f"{absolute}/")):
+                _claim_fault(session, making, path, f"holds the output_dir {top.output_dir}")
+                continue
+            claims.append(Claim(absolute, making.name, path, what))
+    for outer, inner in collisions(claims):
+        making = makings[inner.job]
+        if outer.path == inner.path:
+            words = f'is the {outer.what} of job "{outer.job}" too'
+        else:
+            words = f'lies inside the {outer.what} {outer.shown} of job "{outer.job}"'
+        _claim_fault(session, making, inner.shown, words, inner.what)
+
+
+def _claim_fault(
+    session: Session, making: Making, path: str, words: str, what: str = "output"
+) -> None:
+    node = making.draft.fields["name"]
+    for (_, each), declared in zip(making.outputs, making.declared, strict=True):
+        if declared == path:
+            node = each
+    hint = "give each job an output of its own"
+    session.fault(node, f'the {what} {path} of job "{making.name}" {words}', hint)
+
+
+def _fetched(
+    session: Session, drafts: list[Draft], fetch: Callable[[str], str] | None
+) -> dict[str, str]:
+    """Where the files of `oumi://` configs lie."""
+    found: dict[str, str] = {}
+    failed: set[str] = set()
+    for draft in drafts:
+        node = draft.fields.get("config")
+        if node is None or "oumi:" not in draft.values.text(node).render(lambda ref: ""):
+            continue
+        uri = draft.values.text(node).plain or ""
+        if not uri.startswith("oumi://") or uri in found or uri in failed:
+            continue
+        try:
+            found[uri] = fetch(uri) if fetch is not None else _fetched_before(uri, session)
+        except FlowError as error:
+            failed.add(uri)
+            session.add(Problem(error.message, node.where, error.hint))
+    return found
+
+
+def _fetched_before(uri: str, session: Session) -> str:
+    """The copy that `oumi fetch` made. Raises FlowError when there is none."""
+    home = session.environ.get("OUMI_DIR") or os.path.expanduser("~/.oumi/fetch")
+    session.variables["OUMI_DIR"] = session.environ.get("OUMI_DIR")
+    path = os.path.join(home, os.path.normpath("/" + uri.removeprefix("oumi://")).lstrip("/"))
+    if not os.path.isfile(path):
+        session.sources.setdefault(path, None)
+        raise FlowError(
+            f"{uri} is not fetched: cannot be checked offline", hint=f"oumi fetch {uri}"
+        )
+    return path
+
+
+_SIZE = re.compile(r"([0-9.]+) ?([kKMGT]?i?B)?\Z")
+_POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+
+
+def parse_size(value: Any) -> int | None:
+    """Bytes from a number or `500MB`, `2 GiB`; powers of 1000, of 1024 with an `i`."""
+    if isinstance(value, (int, float)):
+        return int(value)
+    match = _SIZE.match(str(value))
+    if not match:
+        return None
+    unit = (match[2] or "B").upper()
+    step = 1024 if "I" in unit else 1000
+    return int(float(match[1]) * step ** _POWERS[unit.rstrip("B").rstrip("I")])
+
+
+class Top:
+    """The workflow's own fields."""
+
+    def __init__(self, expansion: Expansion) -> None:
+        self.expansion = expansion
+        self.session = expansion.session
+        self.scope: Scope = expansion.scope
+        self.values = Values(self.scope)
+        self.fields: dict[str, Node] = expansion.root.value
+        self.name = self.fields["name"].text
+        self._check_name()
+        self.output_dir = self._output_dir()
+        self.resources: dict[str, Node] = (
+            self.fields["resources"].value if "resources" in self.fields else {}
+        )
+        self.gpus = self._gpus()
+        self.remotes, self.mode = self._remotes()
+
+    def typed(self, field: str, default: Any = None) -> Any:
+        node = self.fields.get(field)
+        value = self.values.typed(node) if node is not None else None
+        return default if value is None else value
+
+    def _check_name(self) -> None:
+        node = self.fields["name"]
+        if "$" in self.name and self.values.text(node).plain != self.name:
+            self.session.fault(node, "name: expected plain text, got an expression")
+        elif "output_dir" not in self.fields:
+            fault = name_fault(self.name)
+            if fault:
+                self.session.fault(node, fault[0], fault[1] or "or set output_dir")
+        elif not self.name.isprintable():
+            self.session.fault(node, "name: control characters are not allowed")
+
+    def _output_dir(self) -> str:
+        node = self.fields.get("output_dir")
+        if node is None:
+            return os.path.normpath(f"outputs/{self.name}")
+        text = self.values.text(node)
+        bad = [ref for ref in text.refs]
+        if bad:
+            self.session.fault(node, "output_dir: expected text without references to jobs")
+        path = os.path.normpath(text.plain or ".")
+        if not text.broken and not bad and os.path.isfile(path):
+            self.session.fault(node, f"output_dir: {path} is a file, expected a folder")
+        return path
+
+    def _gpus(self) -> tuple[int, ...] | None:
+        known = self.resources.get("gpus"), self.resources.get("local_gpus")
+        lists = [self.values.typed(node) for node in known if node is not None]
+        if len(lists) == 2 and lists[0] != lists[1]:
+            assert known[1] is not None
+            self.session.fault(known[1], "resources: `local_gpus` and `gpus` differ, give one")
+        if not lists or not isinstance(lists[0], list):
+            return None
+        return tuple(sorted(int(each) for each in lists[0] if each is not None))
+
+    def _remotes(self) -> tuple[tuple[str, ...], str]:
+        node = self.resources.get("remote")
+        names: list[str] = []
+        for each in node.value if node is not None else []:
+            name = each.value["name"].text
+            if name in names or name == "local":
+                self.session.fault(each.value["name"], f'a second remote named "{name}"')
+            names.append(name)
+        mode = self.resources.get("mode")
+        word = self.values.typed(mode) if mode is not None else None
+        if mode is not None and word == "remote" and not names:
+            hint = did_you_mean("remote", self.resources) and "list one under `remote`"
+            self.session.fault(mode, "mode: remote needs a remote, none is listed", hint)
+        return tuple(names), word or ("mixed" if names else "local")
+
+    def workflow(self, jobs: tuple[Job, ...]) -> Workflow:
+        """The whole, once its jobs are made."""
+        session, fields = self.session, self.fields
+        cache = fields["cache"].value if "cache" in fields else {}
+        max_size = self.values.typed(cache["max_size"]) if "max_size" in cache else None
+        description = self.values.text(fields["description"]) if "description" in fields else Text()
+        timeout = self.typed("timeout")
+        resources = {
+            key: self.values.typed(node) for key, node in self.resources.items() if key != "remote"
+        }
+        parallel = resources.get("max_parallel")
+        made = Workflow(
+            name=self.name,
+            path=self.expansion.path,
+            output_dir=self.output_dir,
+            jobs=jobs,
+            description=description.plain or "",
+            env={
+                name: text.render(self._fill)
+                for name, text in self.scope.env.items()
+                if not any(text.secrets)
+            },
+            gpus=self.gpus,
+            max_parallel=None if parallel is None else int(parallel),
+            allocation=resources.get("allocation") or "dynamic",
+            cost_per_gpu_hour=float(resources.get("cost_per_gpu_hour") or 0.0),
+            timeout=None if timeout is None else parse_duration(timeout),
+            tui=self.typed("tui", True),
+            notify=self._plain("notify"),
+            cache_dir=self.values.plain(cache["dir"], "cache.dir") or "" if "dir" in cache else "",
+            cache_max_size=None if max_size is None else parse_size(max_size),
+            private=any(job.secret_env for job in jobs),
+            sources=session.sources,
+            variables=session.variables,
+            needs=tuple(session.needs),
+        )
+        _stop_if_any(session)
+        return made
+
+    def _plain(self, field: str) -> str:
+        node = self.fields.get(field)
+        return (self.values.plain(node, field) or "") if node is not None else ""
+
+    def _fill(self, ref: Ref) -> str:
+        return self.output_dir if ref.what == "out" else ref.written

@@ -1,0 +1,364 @@
+"""What a job reads: files that lie there, and what other jobs make.
+
+Asks the disk only whether a path exists. Knows nothing of content.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from oumi_flow.errors import Problem, Where
+from oumi_flow.load.configs import flatten, input_values
+from oumi_flow.load.making import MARKS, Making, Workshop
+from oumi_flow.load.places import Made, PlaceIndex
+from oumi_flow.load.template import Ref, Text
+from oumi_flow.load.yaml_source import Node
+from oumi_flow.model import Counts, Input, Output
+from oumi_flow.verbs.places import inside, to_base, to_workdir
+from oumi_flow.verbs.table import VerbSpec
+
+_GLOB = re.compile(r"[*?\[]")
+# What follows a reference in a command and still belongs to the path.
+_PATH = re.compile(r"/[\w./@%+=,~-]*")
+_DATA = (".jsonl", ".json", ".parquet", ".csv", ".tsv", ".xlsx", ".txt", ".yaml", ".yml")
+_OF_MODELS = re.compile(r"(^|[._])(model|tokenizer|teacher|adapter)")
+
+
+@dataclass(slots=True)
+class Reading:
+    """What was found out about a job's inputs."""
+
+    inputs: dict[str, Input] = field(default_factory=dict)  # by path
+    implied: list[str] = field(default_factory=list)
+    overrides: list[str] = field(default_factory=list)  # of config keys that name another's place
+    flat: dict[str, object] = field(default_factory=dict)  # the canonical config, marks in it
+    others: list[str] = field(default_factory=list)
+    named: set[str] = field(default_factory=set)  # upstreams of which something is named
+    ordinals: dict[int, int] = field(default_factory=dict)  # number of a job -> N of `@N`
+
+    def symbols(self, text: str) -> str:
+        """Marks as `@N`, N in order of appearance."""
+        if "\ue000" not in text:
+            return text
+        return MARKS.sub(lambda match: f"@{self.ordinal(int(match[1]))}", text)
+
+    def ordinal(self, number: int) -> int:
+        return self.ordinals.setdefault(number, len(self.ordinals))
+
+
+def counted_outputs(making: Making) -> list[Output]:
+    """What others count of a job: its verb's result, then what it promises beside that."""
+    spec, placement = making.spec, making.placement
+    outputs: list[Output] = []
+    if not spec.is_shell:
+        path = f"{placement.place}/{spec.counted}" if spec.counted else placement.place
+        outputs.append(Output(own_key(making, path), path, spec.counts))
+    seen = {output.path for output in outputs}
+    for path in making.declared:
+        if path not in seen:
+            seen.add(path)
+            outputs.append(Output(own_key(making, path), path, Counts.ALL, True))
+        else:
+            outputs = [
+                Output(each.key, each.path, each.counts, True) if each.path == path else each
+                for each in outputs
+            ]
+    return outputs
+
+
+def own_key(making: Making, path: str) -> str:
+    """A path with the job's own folder written as `@`."""
+    folder = making.folder
+    if path == folder:
+        return "@"
+    return f"@{path[len(folder) :]}" if path.startswith(f"{folder}/") else path
+
+
+class Reader:
+    """Finds the inputs of jobs, once every job has its place."""
+
+    def __init__(self, workshop: Workshop, index: PlaceIndex) -> None:
+        self.workshop = workshop
+        self.session = workshop.session
+        self.index = index
+        self._exists: dict[str, bool] = {}
+
+    def read(self, making: Making) -> Reading:
+        """All inputs of a job, in an order that does not hang on the order of keys."""
+        reading = Reading()
+        for text, _ in making.run:
+            self._references(making, text, reading)
+        if making.file is not None:
+            self._config(making, reading)
+        for text, _ in making.args:
+            self._references(making, text, reading)
+        for name in sorted(making.env):
+            self._references(making, making.env[name], reading)
+        for text, node in making.inputs:
+            if not text.broken:
+                self._declared(making, text, node, reading)
+        if making.spec.needs_config:
+            self._extra_dependencies(making, reading)
+        for name in making.needs:
+            if name not in reading.named:
+                self._bare(making, name, reading)
+        return reading
+
+    # ------------------------------------------------------------- references
+
+    def _references(self, making: Making, text: Text, reading: Reading) -> None:
+        """`${{ jobs.X.output_dir }}/below` within a text: what it names is read."""
+        parts = text.parts
+        for number, part in enumerate(parts):
+            if not isinstance(part, Ref) or not part.job:
+                continue
+            other = self.workshop.makings[part.job]
+            reading.ordinal(other.number)
+            if part.what == "log":
+                continue
+            after = parts[number + 1] if number + 1 < len(parts) else ""
+            rest = ""
+            if isinstance(after, str) and (match := _PATH.match(after)):
+                rest = match[0]
+                if after[len(rest) : len(rest) + 1] in tuple("*?[{$"):
+                    rest = rest[: rest.rfind("/")]
+            path = to_base(self.workshop.real_path(part, making) + rest.rstrip("/."), ".")
+            self._of_upstream(other, path, reading)
+
+    def _of_upstream(self, other: Making, path: str, reading: Reading) -> str:
+        """Notes what of another job is read at a path; returns its canonical form, as a mark."""
+        reading.named.add(other.name)
+        outputs = counted_outputs(other)
+        primary = outputs[0] if outputs and not other.spec.is_shell else None
+        canon = self.workshop.below(other, path)
+        if primary and path in (other.placement.place, other.placement.output_dir, other.folder):
+            path, counts = primary.path, primary.counts
+        elif primary and path.startswith(f"{other.placement.place}/"):
+            # Below what counts by a rule: a trial's folder holds a model, a checkpoint is one.
+            counts = Counts.MODEL if primary.counts is Counts.TRIALS else primary.counts
+        else:
+            counts = Counts.ALL
+        self._note(path, counts, other, reading)
+        return canon
+
+    def _note(self, path: str, counts: Counts, other: Making, reading: Reading) -> None:
+        key = reading.symbols(self.workshop.below(other, path))
+        reading.inputs.setdefault(path, Input(key, path, counts, other.name))
+
+    def _bare(self, making: Making, name: str, reading: Reading) -> None:
+        """An upstream of which nothing is named: all that counts of it."""
+        other = self.workshop.makings[name]
+        outputs = counted_outputs(other)
+        if not outputs:
+            key = f"@{reading.ordinal(other.number)}"
+            reading.inputs.setdefault(key, Input(key, "", Counts.RAN, name))
+        for number, output in enumerate(outputs):
+            # What lies inside the verb's result counts by the rule of that.
+            if number == 0 or other.spec.is_shell or not inside(output.path, other.placement.place):
+                self._note(output.path, output.counts, other, reading)
+
+    # ------------------------------------------------------------------ config
+
+    def _config(self, making: Making, reading: Reading) -> None:
+        """Config keys that name files, folders, or what other jobs make."""
+        spec = making.spec
+        reading.flat = flatten(making.canon_merged)
+        reading.others = list(making.canon_others)
+        wanted = sorted(input_values(making.merged, spec, making.others))
+        for key, value in wanted:
+            if "://" in value:
+                continue
+            path = to_base(value, making.workdir)
+            found, below = self.index.find(path, making.name)
+            if found is None:
+                self._local(making, key, value, path, reading)
+                continue
+            where = self._key_where(making, key)
+            if isinstance(found, list):
+                if len(found) > 1:
+                    names = ", ".join(found[:4]) + (", …" if len(found) > 4 else "")
+                    self.session.add(
+                        Problem(
+                            f'{key}: "{value}" is the place that the configs of several jobs '
+                            f"name: {names}",
+                            where,
+                            f"say which: ${{{{ jobs.{found[0]}.output_dir }}}}",
+                        )
+                    )
+                    continue
+                other = self.workshop.makings[found[0]]
+                top = other.placement.place
+                path = f"{top}/{below}" if below else top
+                self._override(making, key, to_workdir(path, making.workdir), reading)
+            else:
+                other = self.workshop.makings[found.job]
+            if other.name not in making.needs:
+                reading.implied.append(other.name)
+            self._replace(key, self._of_upstream(other, path, reading), reading)
+        # Numbers go by sorted keys, so that neither the order of keys in the config nor
+        # moving a value from the config to `args` changes any.
+        for key in sorted(reading.flat):
+            value_now = reading.flat[key]
+            if isinstance(value_now, str):
+                reading.flat[key] = reading.symbols(value_now)
+        reading.others = [reading.symbols(word) for word in reading.others]
+
+    @staticmethod
+    def _override(making: Making, key: str, value: str, reading: Reading) -> None:
+        name = key if key.startswith("--") else f"--{key}"
+        reading.overrides.append(f"{name}={value}")
+
+    @staticmethod
+    def _replace(key: str, canon: str, reading: Reading) -> None:
+        if key in reading.flat:
+            reading.flat[key] = canon
+            return
+        reading.others = [
+            f"{key}={canon}" if word.startswith(f"{key}=") else word for word in reading.others
+        ]
+
+    def _local(self, making: Making, key: str, value: str, path: str, reading: Reading) -> None:
+        """A value that no job makes: an input when it is there, else perhaps a name on a hub."""
+        whole = self.index.absolute(path)
+        place = self.index.absolute(making.placement.place)
+        if whole == place or whole.startswith(f"{place}/"):
+            return
+        if self._is_there(path):
+            counts = Counts.MODEL if _OF_MODELS.search(key) and os.path.isdir(path) else Counts.ALL
+            reading.inputs.setdefault(path, Input(path, path, counts))
+        elif _is_clearly_local(key, value):
+            self.session.add(
+                Problem(
+                    f'{key}: "{value}" does not exist and no job makes it',
+                    self._key_where(making, key),
+                    _relative_to(making),
+                )
+            )
+
+    def _key_where(self, making: Making, key: str) -> Where:
+        """Where a config key got its value: in `args`, or in the config file."""
+        name = key.lstrip("-")
+        for (_, node), real in zip(making.args, making.real_args, strict=False):
+            word = real.lstrip("-")
+            if word.startswith((f"{name}=", f"{name} ")) or word == name:
+                return node.where
+        assert making.file is not None
+        where = making.file.where(key)
+        return where if where.line else making.draft.fields["config"].where
+
+    # ---------------------------------------------------------------- declared
+
+    def _declared(self, making: Making, text: Text, node: Node, reading: Reading) -> None:
+        path = to_base(self.workshop.real(text, making, for_workdir=False), ".")
+        for ref in text.refs:
+            if ref.job:
+                reading.ordinal(self.workshop.makings[ref.job].number)
+                reading.named.add(ref.job)
+        if any(ref.what == "log" for ref in text.refs):
+            return
+        found, _ = self.index.find(path, making.name)
+        if isinstance(found, Made):
+            other = self.workshop.makings[found.job]
+            if other.name not in making.needs:
+                reading.implied.append(other.name)
+            self._of_upstream(other, path, reading)
+            return
+        whole = self.index.absolute(path)
+        for output in making.declared:
+            mine = self.index.absolute(output)
+            if whole == mine or whole.startswith(f"{mine}/"):
+                self.session.fault(node, f'inputs: "{path}" is an output of the job itself')
+                return
+        makers = self._makers(path)
+        if makers:
+            for name in makers:
+                if name != making.name and name not in making.needs:
+                    reading.implied.append(name)
+                    reading.named.add(name)
+        elif not self._is_there(path):
+            what = "matches nothing" if _GLOB.search(path) else "does not exist"
+            self.session.fault(
+                node, f'inputs: "{path}" {what} and no job makes it', self.workshop.near(path)
+            )
+            return
+        reading.inputs.setdefault(path, Input(path, path))
+
+    def _makers(self, pattern: str) -> list[str]:
+        """The jobs whose outputs a glob may match."""
+        if not _GLOB.search(pattern):
+            return []
+        import fnmatch
+
+        match = re.compile(fnmatch.translate(self.index.absolute(pattern))).match
+        found = {made.job for path, made in self.index.real.items() if match(path)}
+        return sorted(found)
+
+    def _is_there(self, path: str) -> bool:
+        """Whether a path exists, or a glob matches; what is not there is noted as a source."""
+        if path not in self._exists:
+            there = os.path.lexists(path)
+            if not there and _GLOB.search(path):
+                there = next(glob.iglob(path, recursive=True), None) is not None
+            elif not there:
+                self.session.sources.setdefault(path, None)
+            self._exists[path] = there
+        return self._exists[path]
+
+    def _extra_dependencies(self, making: Making, reading: Reading) -> None:
+        """`$OUMI_EXTRA_DEPS_FILE`: a file that lists Python files, one a line (oumi's registry)."""
+        name = "OUMI_EXTRA_DEPS_FILE"
+        if name in making.env:
+            text = making.env[name]
+            path = "" if any(text.secrets) else self.workshop.real(text, making, for_workdir=True)
+        else:
+            path = self.session.environ.get(name, "")
+            self.session.variables[name] = self.session.environ.get(name)
+        if not path:
+            return
+        path = to_base(path, making.workdir)
+        for each in (path, *self._listed(path, making)):
+            found, _ = self.index.find(each, making.name)
+            if isinstance(found, Made):
+                other = self.workshop.makings[found.job]
+                if other.name not in making.needs:
+                    reading.implied.append(other.name)
+                self._of_upstream(other, each, reading)
+            else:
+                reading.inputs.setdefault(each, Input(each, each))
+
+    def _listed(self, path: str, making: Making) -> Iterator[str]:
+        try:
+            lines = self.workshop.files.read_source(path).decode("utf-8", "replace").splitlines()
+        except (OSError, ValueError):
+            return
+        for line in lines:
+            if line.strip():
+                yield to_base(line.strip(), making.workdir)
+
+
+def _is_clearly_local(key: str, value: str) -> bool:
+    """A path by its looks; what may be a name on a hub is left alone."""
+    if value.startswith(("./", "../", "/", "~")):
+        return True
+    return key.rpartition(".")[2] not in ("model_name",) and value.lower().endswith(_DATA)
+
+
+def _relative_to(making: Making) -> str:
+    return "" if making.workdir == "." else f"it is looked for in the workdir {making.workdir}"
+
+
+def needs_input(spec: VerbSpec, making: Making) -> str:
+    """The key that the verb cannot do without, when neither config nor `args` set it; else ""."""
+    key = REQUIRED_INPUT.get(spec.name, "")
+    if not key or making.file is None:
+        return ""
+    given = {name for name, _ in input_values(making.merged, spec, making.others)}
+    return "" if key in given else key
+
+
+# Without them oumi exits 0 having done nothing, or only after it has loaded the model.
+REQUIRED_INPUT = {"infer": "input_path", "judge": "--input"}

@@ -1,0 +1,469 @@
+"""From a draft to a Job: its fields checked against its verb, its command and fingerprint made."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from typing import Any
+
+from oumi_flow import staleness
+from oumi_flow.errors import Problem
+from oumi_flow.load.expand import Draft
+from oumi_flow.load.inputs import Reader, Reading, counted_outputs, needs_input, own_key
+from oumi_flow.load.link import Links
+from oumi_flow.load.making import Making, Workshop
+from oumi_flow.load.template import Text
+from oumi_flow.load.values import Session
+from oumi_flow.load.yaml_source import Node
+from oumi_flow.model import Command, GpuRequest, Job, Retry
+from oumi_flow.text import did_you_mean, parse_duration
+from oumi_flow.verbs.command import build_command, normal_args, shell_command
+from oumi_flow.verbs.places import to_workdir
+from oumi_flow.verbs.table import VerbSpec, known_verbs, verb
+
+# Variables that say where reports go, not what is made; those of GPUs are a resource.
+_REPORTING = re.compile(
+    "|".join(
+        fnmatch.translate(pattern)
+        for pattern in ("WANDB_*", "MLFLOW_*", "*_LOG_LEVEL", "TQDM_*", "NCCL_DEBUG")
+    )
+)
+_GPU_VARIABLE = "CUDA_VISIBLE_DEVICES"
+
+
+class Bench:
+    """What making jobs needs of the workflow: its GPUs, remotes and defaults."""
+
+    def __init__(
+        self,
+        session: Session,
+        links: Links,
+        output_dir: str,
+        *,
+        gpus: tuple[int, ...] | None,
+        remotes: tuple[str, ...],
+        mode: str,
+        warm: bool,
+    ) -> None:
+        self.session = session
+        self.links = links
+        self.output_dir = output_dir
+        self.gpus = gpus
+        self.remotes = remotes
+        self.mode = mode
+        self.warm = warm
+        self._verbs: dict[str, VerbSpec | None] = {}
+
+    # -------------------------------------------------------------- beginning
+
+    def begin(self, number: int, draft: Draft) -> Making | None:
+        """A job with its verb known and its texts taken apart; None when that fails."""
+        spec = self._spec(draft)
+        if spec is None or not self._fields_fit(draft, spec):
+            return None
+        making = Making(
+            number, draft, spec, f"{self.output_dir}/{draft.name}", self.links.depends_on(draft)
+        )
+        making.env = draft.values.env()
+        if "run" in draft.fields:
+            self._take_run(making, draft.fields["run"])
+        making.args = self._args(draft)
+        making.inputs = draft.texts("inputs")
+        making.outputs = draft.texts("outputs")
+        making.workdir_text = self._workdir_text(draft)
+        self._take_refs(making)
+        if not making.needs:
+            making.needs += self.links.group_needs(draft)
+        return making
+
+    def _spec(self, draft: Draft) -> VerbSpec | None:
+        node = draft.fields.get("verb")
+        if node is None:
+            hint = did_you_mean("verb", [k for k in draft.fields if k != "name"])
+            hint = hint or "for example `verb: train`, or `verb: shell` with `run:`"
+            self.session.add(Problem('job: the key "verb" is missing', draft.node.where, hint))
+            return None
+        name = draft.values.plain(node, "verb")
+        if name is None:
+            return None
+        if name not in self._verbs:
+            try:
+                self._verbs[name] = verb(name)
+            except KeyError:
+                self._verbs[name] = None
+        spec = self._verbs[name]
+        if spec is None:
+            names = known_verbs()
+            self.session.fault(
+                node,
+                f'unknown verb "{name}": expected one of {", ".join(names)}',
+                did_you_mean(name, names),
+            )
+        return spec
+
+    def _fields_fit(self, draft: Draft, spec: VerbSpec) -> bool:
+        """Whether the job has what its verb needs, and nothing that has no effect there."""
+        fields, session = draft.fields, self.session
+        needed = "run" if spec.is_shell else "config" if spec.needs_config else ""
+        if needed and needed not in fields:
+            other = "config" if spec.is_shell else "run"
+            hint = f"`{other}` is for another verb" if other in fields else ""
+            session.fault(
+                fields["verb"], f'verb {spec.name} needs the key "{needed}", which is missing', hint
+            )
+            return False
+        idle = ["config", "args", "judge", "fingerprint"] if spec.is_shell else ["run"]
+        if not spec.is_shell and spec.name != "judge":
+            idle.append("judge")
+        fits = True
+        for field in idle:
+            if field in fields and field in draft.node.value:
+                where = draft.node.key_where(field)
+                hint = {"args": "put them into `run`", "config": "an oumi verb?"}.get(field, "")
+                session.add(Problem(f"`{field}` has no effect on verb {spec.name}", where, hint))
+                fits = False
+        return fits
+
+    def _take_run(self, making: Making, node: Node) -> None:
+        values = making.draft.values
+        making.run_is_list = isinstance(node.value, list)
+        words = node.value if making.run_is_list else [node]
+        making.run = [(values.text(each, run=True), each) for each in words]
+
+    def _workdir_text(self, draft: Draft) -> Text:
+        own = draft.text("workdir")
+        if own is not None:
+            return own
+        inherited = draft.scope.inherited("workdir")
+        if inherited is None:
+            return Text((".",))
+        node, scope = inherited
+        from oumi_flow.load.values import Values
+
+        return Values(scope).text(node)
+
+    def _args(self, draft: Draft) -> list[tuple[Text, Node]]:
+        node = draft.fields.get("args")
+        if node is None:
+            return []
+        if isinstance(node.value, list):
+            return draft.texts("args")
+        found: list[tuple[Text, Node]] = []
+        self._flatten(draft, node, "", found)
+        return found
+
+    def _flatten(
+        self, draft: Draft, node: Node, prefix: str, found: list[tuple[Text, Node]]
+    ) -> None:
+        """`args` written as a mapping: `{training: {max_steps: 5}}` is training.max_steps=5."""
+        for key, value in node.value.items():
+            name = f"{prefix}{key}"
+            if isinstance(value.value, dict):
+                self._flatten(draft, value, f"{name}.", found)
+                continue
+            many = isinstance(value.value, list)
+            texts = [draft.values.text(each) for each in (value.value if many else [value])]
+            pieces: list[Any] = [f"{name}=["] if many else [f"{name}="]
+            for number, text in enumerate(texts):
+                pieces += [", "] if number else []
+                pieces += text.parts
+            pieces += ["]"] if many else []
+            from oumi_flow.load.template import joined
+
+            whole = joined([Text((piece,)) for piece in pieces])
+            found.append((Text(whole.parts, any(text.broken for text in texts)), value))
+
+    def _take_refs(self, making: Making) -> None:
+        """References that a job holds are dependencies; those to nowhere break it."""
+        draft = making.draft
+        env_nodes = draft.values.env_nodes
+        holders = [*making.run, *making.args, *making.inputs, *making.outputs]
+        holders += [
+            (text, env_nodes.get(name, draft.fields["name"])) for name, text in making.env.items()
+        ]
+        holders.append((making.workdir_text, draft.fields.get("workdir", draft.fields["name"])))
+        for text, node in holders:
+            making.broken = making.broken or text.broken
+            for ref in text.refs:
+                if not self.links.check(ref, node, draft):
+                    making.broken = True
+                elif ref.job:
+                    making.refs.append((ref, node))
+                    if ref.job not in making.needs:
+                        making.needs.append(ref.job)
+        for field, node in draft.fields.items():
+            if field in ("run", "args", "env", "inputs", "outputs", "workdir", "matrix"):
+                continue
+            self._no_secrets(draft, node)
+
+    def _no_secrets(self, draft: Draft, node: Node) -> None:
+        """Fields that are read later still name their variables now."""
+
+    # ----------------------------------------------------------------- ending
+
+    def finish(self, making: Making, workshop: Workshop, reader: Reader) -> Job | None:
+        """The job, once all that it refers to has its place. None when something is wrong."""
+        draft, spec, session = making.draft, making.spec, self.session
+        if making.broken:
+            return None
+        self._check_output_numbers(making, workshop)
+        missing = needs_input(spec, making)
+        if missing:
+            hint = (
+                f"set it in {making.config} or in `args`"
+                if not missing.startswith("--")
+                else f'args: ["{missing}=FILE.jsonl"]'
+            )
+            message = f"verb {spec.name} needs {missing}: without it oumi has nothing to do"
+            session.fault(draft.fields["config"], message, hint)
+        before = len(session.problems)
+        reading = reader.read(making)
+        gpu = self._gpu(making, workshop)
+        executor = self._executor(draft, spec)
+        parts = self._parts(making, workshop, reading)
+        if len(session.problems) > before or missing:
+            return None
+        secret_env = {}
+        env = {}
+        for name, text in making.env.items():
+            if any(text.secrets):
+                secret_env[name] = text.secret_template(
+                    lambda ref: (
+                        to_workdir(workshop.real_path(ref, making), making.workdir)
+                        if ref.what != "name"
+                        else making.name
+                    )
+                )
+            else:
+                env[name] = workshop.real(text, making, for_workdir=True)
+        upstream = tuple(dict.fromkeys([*making.needs, *reading.implied]))
+        args = () if spec.is_shell else normal_args(making.real_args, spec)
+        args = (*args, *reading.overrides)
+        where = draft.where
+        return Job(
+            name=making.name,
+            verb=spec.name,
+            folder=making.folder,
+            place=making.placement.place,
+            command=Command(
+                self._argv(making, workshop, args, bool(secret_env)),
+                making.workdir,
+                env,
+                spec.progress,
+            ),
+            parts=parts,
+            fingerprint=staleness.fingerprint(parts),
+            description=self._description(draft),
+            config=making.config,
+            args=args,
+            inputs=tuple(reading.inputs.values()),
+            outputs=tuple(counted_outputs(making)),
+            depends_on=tuple(making.needs),
+            implied=tuple(name for name in upstream if name not in making.needs),
+            upstream=upstream,
+            secret_env=secret_env,
+            gpu=gpu,
+            executor=executor,
+            retry=Retry(
+                int(draft.typed("max_retries", 0)),
+                self._seconds(draft, "retry_delay") or 0.0,
+                float(draft.typed("retry_backoff", 1)),
+            ),
+            timeout=self._seconds(draft, "timeout"),
+            grace=30.0 if (grace := self._seconds(draft, "grace")) is None else grace,
+            priority=int(draft.typed("priority", 0)),
+            always_run=draft.typed("always_run", False),
+            warm=self._warm(draft),
+            cache=draft.typed("cache", True),
+            where=f"{where.file}:{where.line}",
+        )
+
+    def _argv(
+        self, making: Making, workshop: Workshop, args: tuple[str, ...], secret: bool
+    ) -> tuple[str, ...]:
+        if making.spec.is_shell:
+            words = [workshop.real(text, making, for_workdir=True) for text, _ in making.run]
+            return shell_command(words if making.run_is_list else words[0])
+        copy = f"{making.folder}/.oumi-flow/config.yaml"
+        return build_command(
+            making.spec,
+            oumi=("oumi",),
+            config=to_workdir(copy, making.workdir) if making.config else "",
+            args=args,
+            redirect=making.placement.redirect,
+            mode=making.draft.typed("judge", "dataset"),
+        )
+
+    def _parts(self, making: Making, workshop: Workshop, reading: Reading) -> dict[str, Any]:
+        """What the fingerprint is made of: all in canonical form."""
+        from oumi_flow.load.configs import counted
+
+        draft, spec = making.draft, making.spec
+
+        def canon(text: Text) -> str:
+            return reading.symbols(workshop.canon(text, making))
+
+        run: Any = None
+        if spec.is_shell:
+            words = [canon(text) for text, _ in making.run]
+            run = words if making.run_is_list else words[0]
+        config: dict[str, Any] = {}
+        if making.file is not None:
+            print_ = draft.typed("fingerprint", {})
+            config = counted(reading.flat, spec, print_.get("ignore", ()), print_.get("also", ()))
+        env = {
+            name: None if any(text.secrets) else canon(text)
+            for name, text in sorted(making.env.items())
+            if name != _GPU_VARIABLE and not _REPORTING.match(name)
+        }
+        others = list(reading.others)
+        if any("{mode}" in word for word in spec.argv):
+            mode = draft.typed("judge", "dataset")
+            others += [f"judge {mode}"] if mode != "dataset" else []
+        return {
+            "verb": spec.name,
+            "run": run,
+            "config": config,
+            "args": others,
+            "env": env,
+            "workdir": canon(making.workdir_text)
+            if any(making.workdir_text.refs)
+            else making.workdir,
+            "outputs": [own_key(making, path) for path in making.declared],
+        }
+
+    def _check_output_numbers(self, making: Making, workshop: Workshop) -> None:
+        for ref, node in making.refs:
+            if ref.what != "outputs":
+                continue
+            have = len(workshop.makings[ref.job].declared)
+            if ref.number >= have:
+                message = f'job "{ref.job}" has no output {ref.number}: it lists {have}'
+                hint = "counted from 0" if have else "list them under its `outputs`"
+                self.session.add(Problem(message, node.where_of(ref.written), hint))
+
+    def _description(self, draft: Draft) -> str:
+        text = draft.text("description")
+        return (text.plain or "") if text is not None else ""
+
+    def _seconds(self, draft: Draft, field: str) -> float | None:
+        value = draft.typed(field)
+        return None if value is None else parse_duration(value)
+
+    def _warm(self, draft: Draft) -> bool:
+        value: bool = draft.typed("warm", self.warm)
+        return value
+
+    # -------------------------------------------------------------- resources
+
+    def _executor(self, draft: Draft, spec: VerbSpec) -> str:
+        node = draft.fields.get("resources")
+        named = node.value.get("remote") if node is not None else None
+        if named is None:
+            return self.remotes[0] if self.mode == "remote" and node is None else "local"
+        name = draft.values.plain(named, "resources.remote")
+        if name is None:
+            return "local"
+        if name not in self.remotes:
+            hint = did_you_mean(name, self.remotes) or "list it under `resources: {remote: …}`"
+            self.session.fault(named, f'no remote "{name}" in the workflow', hint)
+        elif self.mode == "local":
+            self.session.fault(named, "the workflow's `mode: local` refuses remotes")
+        return name
+
+    def _gpu(self, making: Making, workshop: Workshop) -> GpuRequest | None:
+        """The GPUs a job asks for; -1 of them means "one, if there are any"."""
+        draft, session = making.draft, self.session
+        node = draft.fields.get("resources")
+        asked: dict[str, Node] = node.value if node is not None else {}
+        request: GpuRequest | None = None
+        given: Node | None = None
+        if "gpu" in asked and "gpus" in asked:
+            session.fault(asked["gpus"], "resources: `gpu` and `gpus` say the same, give one")
+            return None
+        if "gpu" in asked:
+            given = asked["gpu"]
+            request = _request(draft.values.typed(given))
+        elif "gpus" in asked:
+            given = asked["gpus"]
+            count = int(draft.values.typed(given) or 0)
+            request = GpuRequest(count) if count else None
+        elif making.spec.gpu_default:
+            request = GpuRequest(-1)
+        pinned = self._pinned(making, workshop, given, request)
+        if pinned is not _NOT_PINNED:
+            request = pinned
+        self._check_gpus(request, given or draft.fields["name"])
+        return request
+
+    def _pinned(
+        self,
+        making: Making,
+        workshop: Workshop,
+        given: Node | None,
+        request: GpuRequest | None,
+    ) -> GpuRequest | None:
+        """What CUDA_VISIBLE_DEVICES in the job's `env` says, `_NOT_PINNED` if it is not there."""
+        text = making.env.get(_GPU_VARIABLE)
+        if text is None or text.broken:
+            return _NOT_PINNED
+        node = making.draft.values.env_nodes.get(_GPU_VARIABLE, making.draft.fields["name"])
+        value = workshop.real(text, making, for_workdir=True).strip()
+        words = [word.strip() for word in value.split(",")] if value not in ("", "-1") else []
+        if not all(word.isdecimal() and len(word) < 6 for word in words):
+            self.session.fault(
+                node, f'env.{_GPU_VARIABLE}: expected GPU numbers such as 0,1, got "{value}"'
+            )
+            return _NOT_PINNED
+        devices = tuple(sorted({int(word) for word in words}))
+        pinned = GpuRequest(len(devices), devices) if devices else None
+        if given is not None and not _agree(request, pinned):
+            self.session.fault(
+                given,
+                f"resources contradict env.{_GPU_VARIABLE}, which pins {value or 'no GPU'}",
+                "leave one of them out",
+            )
+        return pinned
+
+    def _check_gpus(self, request: GpuRequest | None, node: Node) -> None:
+        if request is None or self.gpus is None or request.count < 0:
+            return
+        listed = ", ".join(map(str, self.gpus))
+        if not self.gpus:
+            self.session.fault(
+                node,
+                "a GPU is asked for, but the workflow's `resources: {gpus: []}` allows none",
+                "write gpu: none, or list GPUs",
+            )
+        elif request.devices:
+            for device in request.devices:
+                if device not in self.gpus:
+                    self.session.fault(
+                        node, f"GPU {device} is not among the workflow's GPUs {listed}"
+                    )
+        elif request.count > len(self.gpus):
+            self.session.fault(
+                node, f"{request.count} GPUs are asked for, the workflow has {len(self.gpus)}"
+            )
+
+
+_NOT_PINNED = GpuRequest(-2)
+
+
+def _request(value: Any) -> GpuRequest | None:
+    if value == "auto":
+        return GpuRequest(1)
+    if isinstance(value, list):
+        devices = tuple(sorted(int(each) for each in value if each is not None))
+        return GpuRequest(len(devices), devices)
+    if isinstance(value, (int, float)):
+        return GpuRequest(1, (int(value),))
+    return None
+
+
+def _agree(request: GpuRequest | None, pinned: GpuRequest | None) -> bool:
+    if request is None or pinned is None:
+        return request is pinned
+    if request.devices:
+        return request.devices == pinned.devices
+    return request.count in (-1, pinned.count)

@@ -1,0 +1,290 @@
+"""A job on its way from draft to Job: what its texts say once all other jobs are known.
+
+Here are the steps that each job takes for itself, in the order of references: its command's texts
+in both forms, its merged config, and where it writes. What it reads of others is in inputs.py.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from oumi_flow.errors import FlowError, Problem, WorkflowErrors
+from oumi_flow.load.config_file import ConfigFile, read_config_file
+from oumi_flow.load.configs import ArgProblem, merge, own_place
+from oumi_flow.load.expand import Draft, Files
+from oumi_flow.load.template import Ref, Text
+from oumi_flow.load.yaml_source import Node
+from oumi_flow.verbs.command import parse_args
+from oumi_flow.verbs.keys import OumiKeys
+from oumi_flow.verbs.places import Placement, choose_place, inside, to_base, to_workdir
+from oumi_flow.verbs.table import VerbSpec
+
+# Stands for the job of that number until it is known how a job counts its upstreams. The signs
+# are of Unicode's private use area: printable for YAML, and nobody's words.
+_MARK = "\ue000{}\ue001"
+MARKS = re.compile("\ue000(\\d+)\ue001")
+
+
+@dataclass(slots=True)
+class Making:
+    """What is known of a job so far. Paths are relative to the base folder."""
+
+    number: int
+    draft: Draft
+    spec: VerbSpec
+    folder: str
+    needs: list[str]  # written, by name
+    refs: list[tuple[Ref, Node]] = field(default_factory=list)
+    run: list[tuple[Text, Node]] = field(default_factory=list)
+    run_is_list: bool = False
+    args: list[tuple[Text, Node]] = field(default_factory=list)
+    env: dict[str, Text] = field(default_factory=dict)
+    inputs: list[tuple[Text, Node]] = field(default_factory=list)
+    outputs: list[tuple[Text, Node]] = field(default_factory=list)
+    workdir_text: Text = Text((".",))
+    # Known once all that it refers to is.
+    workdir: str = "."
+    real_args: list[str] = field(default_factory=list)
+    config: str = ""
+    file: ConfigFile | None = None
+    merged: dict[str, Any] = field(default_factory=dict)
+    others: list[str] = field(default_factory=list)
+    canon_merged: dict[str, Any] = field(default_factory=dict)
+    canon_others: list[str] = field(default_factory=list)
+    placement: Placement = Placement("", "", "")
+    declared: list[str] = field(default_factory=list)
+    broken: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.draft.name
+
+
+class Workshop:
+    """Takes the steps. `makings` holds every job by name; a job's upstreams come before it."""
+
+    def __init__(
+        self,
+        files: Files,
+        makings: Mapping[str, Making],
+        output_dir: str,
+        keys: OumiKeys | None,
+        fetched: Mapping[str, str],
+    ) -> None:
+        self.files = files
+        self.session = files.session
+        self.makings = makings
+        self.output_dir = output_dir
+        self.keys = keys
+        self.fetched = fetched  # oumi:// URI -> path
+        self._configs: dict[str, ConfigFile | None] = {}
+        self._checked: set[tuple[str, str]] = set()
+
+    # ------------------------------------------------------------------ texts
+
+    def real_path(self, ref: Ref, making: Making) -> str:
+        """The path that a reference stands for, relative to the base folder."""
+        if ref.what == "out":
+            return self.output_dir
+        other = self.makings[ref.job] if ref.job else making
+        if ref.what == "log":
+            return f"{other.folder}/job.log"
+        if ref.what == "outputs":
+            return other.declared[ref.number] if ref.number < len(other.declared) else other.folder
+        if other is making:
+            return making.placement.output_dir or making.folder
+        return other.placement.output_dir
+
+    def real(self, text: Text, making: Making, *, for_workdir: bool) -> str:
+        """What the job gets; paths fit its workdir, or the base folder for path fields."""
+
+        def fill(ref: Ref) -> str:
+            if ref.what == "name":
+                return making.name
+            path = self.real_path(ref, making)
+            return to_workdir(path, making.workdir) if for_workdir else path
+
+        plain = text.plain
+        return text.render(fill) if plain is None else plain
+
+    def canon(self, text: Text, making: Making) -> str:
+        """What counts: names of jobs and places of output are symbols."""
+        plain = text.plain
+        return text.render(lambda ref: self.symbol(ref, making)) if plain is None else plain
+
+    def symbol(self, ref: Ref, making: Making) -> str:
+        """`@`, `@name`, `@out`, or the mark of an upstream."""
+        if ref.what == "name":
+            return "@name"
+        if ref.what == "out":
+            return "@out"
+        if not ref.job:
+            return "@"
+        other = self.makings[ref.job]
+        mark = _MARK.format(other.number)
+        if ref.what == "log":
+            return f"{mark}.log"
+        if ref.what == "outputs":
+            return self.below(other, self.real_path(ref, making))
+        return mark
+
+    def below(self, other: Making, path: str) -> str:
+        """The canonical form of a path that another job makes: `@N/below`, as a mark."""
+        mark = _MARK.format(other.number)
+        top = other.placement.output_dir
+        if inside(path, top):
+            rest = path[len(top) :].strip("/")
+            return f"{mark}/{rest}" if rest else mark
+        if inside(path, other.folder):
+            # The result lies elsewhere, so this is a name of its own.
+            return f"{mark}:{path[len(other.folder) :]}"
+        for number, output in enumerate(other.declared):
+            if inside(path, output):
+                rest = path[len(output) :].strip("/")
+                return f"{mark}/outputs.{number}" + (f"/{rest}" if rest else "")
+        return f"{mark}/{path}"
+
+    # ------------------------------------------------------------------ steps
+
+    def settle(self, making: Making) -> None:
+        """Everything of a job that others may refer to: workdir, config, place, outputs."""
+        making.workdir = self._workdir(making)
+        making.real_args = [
+            self.real(text, making, for_workdir=True) for text, _ in making.args if not text.broken
+        ]
+        if making.spec.needs_config:
+            self._read_config(making)
+        # A job's own outputs may lie in its place: they are asked for in words first.
+        choosing = [
+            self.real(text, making, for_workdir=False)
+            for text, _ in making.outputs
+            if not any(ref.what == "output_dir" and not ref.job for ref in text.refs)
+        ]
+        try:
+            making.placement = choose_place(
+                making.spec,
+                folder=making.folder,
+                own_place=own_place(making.merged, making.spec),
+                args=making.real_args,
+                outputs=choosing,
+                workdir=making.workdir,
+            )
+        except FlowError:
+            # Said already, when the config was merged.
+            making.broken = True
+            making.placement = Placement(making.folder, making.folder, "")
+        making.declared = [
+            to_base(self.real(text, making, for_workdir=False), ".") for text, _ in making.outputs
+        ]
+        if any(
+            ref.what == "output_dir" and not ref.job for text, _ in making.args for ref in text.refs
+        ):
+            # Such a reference was filled in before the place was known.
+            making.real_args = [
+                self.real(text, making, for_workdir=True) for text, _ in making.args
+            ]
+            if making.spec.needs_config:
+                self._merge(making)
+
+    def _workdir(self, making: Making) -> str:
+        return to_base(self.real(making.workdir_text, making, for_workdir=False), ".")
+
+    def _read_config(self, making: Making) -> None:
+        node = making.draft.fields.get("config")
+        if node is None:
+            return
+        text = making.draft.values.text(node)
+        if text.broken:
+            making.broken = True
+            return
+        if any(ref.what != "out" for ref in text.refs) or any(text.secrets):
+            self.session.fault(
+                node, "config: expected a file that is there before anything runs, got a reference"
+            )
+            making.broken = True
+            return
+        path = self.real(text, making, for_workdir=False)
+        making.config = self.fetched.get(path, path)
+        making.file = self._config(making.config, node)
+        if making.file is None:
+            making.broken = True
+            return
+        self._merge(making)
+        self._check_keys(making)
+
+    def _config(self, path: str, node: Node) -> ConfigFile | None:
+        if path not in self._configs:
+            try:
+                self._configs[path] = read_config_file(path, self._read)
+            except WorkflowErrors as errors:
+                self._configs[path] = None
+                for problem in errors.problems:
+                    inside_file = problem.where is not None and problem.where.line
+                    where = problem.where if inside_file else node.where
+                    hint = problem.hint or ("" if inside_file else self.near(path))
+                    self.session.add(Problem(problem.message, where, hint))
+        return self._configs[path]
+
+    def _read(self, path: str) -> bytes:
+        try:
+            return self.files.read_source(path)
+        except ValueError as error:
+            raise OSError(0, str(error)) from None
+
+    def near(self, path: str) -> str:
+        import os
+
+        from oumi_flow.text import did_you_mean
+
+        folder, name = os.path.split(path)
+        try:
+            here = os.listdir(folder or ".")
+        except OSError:
+            return f"no folder {folder}" if folder else ""
+        near = did_you_mean(name, here)
+        return near and f'did you mean "{os.path.join(folder, near[14:-2])}"?'
+
+    def _merge(self, making: Making) -> None:
+        assert making.file is not None
+        values, spec = making.file.values, making.spec
+        found: list[ArgProblem] = []
+        making.merged, making.others = merge(values, making.real_args, spec, found)
+        for each in found:
+            node = self._arg_node(making, each.arg)
+            self.session.add(node.problem(each.message, each.hint))
+            making.broken = True
+        if found or all(text.plain is not None for text, _ in making.args):
+            making.canon_merged, making.canon_others = making.merged, making.others
+            return
+        canon_args = [self.canon(text, making) for text, _ in making.args]
+        making.canon_merged, making.canon_others = merge(values, canon_args, spec, [])
+
+    def _arg_node(self, making: Making, arg: str) -> Node:
+        """The entry of `args` that a word came from."""
+        key = arg.partition("=")[0].lstrip("-")
+        for (_, node), real in zip(making.args, making.real_args, strict=False):
+            if key and real.lstrip("-").startswith(key):
+                return node
+        return making.draft.fields.get("args", making.draft.node)
+
+    def _check_keys(self, making: Making) -> None:
+        """Keys that this oumi does not know, in `args` and in the config."""
+        if self.keys is None or making.file is None:
+            return
+        try:
+            words = [arg.text for arg in parse_args(making.real_args, making.spec)]
+        except FlowError:
+            return
+        for word in words:
+            node = self._arg_node(making, word)
+            problem = self.keys.problem(making.spec.name, word, node.where)
+            if problem is not None:
+                self.session.add(Problem(f"args: {problem.message}", problem.where, problem.hint))
+        if (making.spec.name, making.config) not in self._checked:
+            self._checked.add((making.spec.name, making.config))
+            file = making.file
+            for problem in self.keys.problems_of(making.spec.name, file.values, file.places):
+                self.session.add(problem)

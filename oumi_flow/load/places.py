@@ -1,0 +1,90 @@
+"""Which job makes what lies at a path, and which jobs would write over each other.
+
+Compares paths as text, made absolute and tidy; looks at no file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from oumi_flow.model import Counts
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A path that a job makes. `label` names it within the job: "" its folder or place."""
+
+    job: str
+    path: str
+    counts: Counts
+
+
+@dataclass(slots=True)
+class PlaceIndex:
+    """Finds the maker of a path: the longest place that holds it."""
+
+    base: str
+    real: dict[str, Made] = field(default_factory=dict)
+    named: dict[str, list[str]] = field(default_factory=dict)  # by the places configs name
+
+    def absolute(self, path: str) -> str:
+        return os.path.normpath(path if os.path.isabs(path) else f"{self.base}/{path}")
+
+    def add(self, made: Made) -> None:
+        """Notes what a job makes; the first to name a path has it."""
+        self.real.setdefault(self.absolute(made.path), made)
+
+    def add_named(self, path: str, job: str) -> None:
+        """Notes the place that a job's config names, which is not where it writes."""
+        self.named.setdefault(self.absolute(path), []).append(job)
+
+    def find(self, path: str, own: str) -> tuple[Made | list[str] | None, str]:
+        """Who makes `path`, and what of it lies below what was found.
+
+        A list is of jobs whose configs name that place, perhaps several. None: nobody, or the
+        job `own` itself.
+        """
+        whole = self.absolute(path)
+        at = whole
+        while True:
+            below = whole[len(at) :].strip("/")
+            made = self.real.get(at)
+            if made is not None:
+                return (None if made.job == own else made), below
+            named = self.named.get(at)
+            if named is not None:
+                return (None if own in named else named), below
+            parent = os.path.dirname(at)
+            if parent == at:
+                return None, ""
+            at = parent
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A path that a job owns, for finding two that get in each other's way."""
+
+    path: str  # absolute
+    job: str
+    shown: str
+    what: str  # folder | place | output
+
+
+def collisions(claims: Iterable[Claim]) -> list[tuple[Claim, Claim]]:
+    """Pairs of claims of different jobs that coincide or lie one inside the other."""
+    ordered = sorted(claims, key=lambda claim: claim.path.rstrip("/") + "/")
+    found: list[tuple[Claim, Claim]] = []
+    open_: list[Claim] = []
+    for claim in ordered:
+        while open_ and not (claim.path.rstrip("/") + "/").startswith(
+            open_[-1].path.rstrip("/") + "/"
+        ):
+            open_.pop()
+        for outer in open_:
+            if outer.job != claim.job:
+                found.append((outer, claim))
+                break
+        open_.append(claim)
+    return found
