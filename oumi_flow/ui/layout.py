@@ -1,0 +1,125 @@
+"""Columns and paragraphs of styled text, for streams of any width. Knows no jobs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Sequence
+
+from oumi_flow.ui import cells
+from oumi_flow.ui.theme import Line, Span, Theme, line_width
+
+_LEAST = 8  # a column is not cut below this
+
+
+def columns(
+    rows: Sequence[Sequence[Line]],
+    theme: Theme,
+    *,
+    header: Sequence[str] = (),
+    right: Collection[int] = (),
+    middle: Collection[int] = (0,),
+    indent: int = 2,
+    gap: int = 2,
+) -> list[Line]:
+    """The rows with their cells below each other, cut to the theme's width.
+
+    `right`: columns of numbers. `middle`: columns that are cut in their middle, as names are; the
+    widest column is cut first. A column that is empty everywhere is left out.
+    """
+    table = [*([[[("muted", word)] for word in header]] if header else []), *map(list, rows)]
+    if not table:
+        return []
+    count = max(len(row) for row in table)
+    for row in table:
+        row.extend([] for _ in range(count - len(row)))
+    start = 1 if header else 0
+    used = [i for i in range(count) if any(line_width(row[i]) for row in table[start:])]
+    widths = {i: max(line_width(row[i]) for row in table) for i in used}
+    if theme.width:
+        _shrink(widths, theme.width - indent - gap * (len(used) - 1))
+    lines = []
+    for row in table:
+        line: Line = [("", " " * indent)]
+        for i in used:
+            cell = cut(row[i], widths[i], theme, i in middle)
+            blanks = ("", " " * (widths[i] - line_width(cell)))
+            line += [blanks, *cell] if i in right else [*cell, blanks]
+            if i != used[-1]:
+                line.append(("", " " * gap))
+        lines.append(line)
+    return lines
+
+
+def _shrink(widths: dict[int, int], room: int) -> None:
+    over = sum(widths.values()) - room
+    while over > 0:
+        widest = max(widths, key=lambda i: widths[i])
+        if widths[widest] <= _LEAST:
+            return
+        # Down to the next widest, or as much as is asked.
+        others = [w for i, w in widths.items() if i != widest and w < widths[widest]]
+        step = min(over, max(1, widths[widest] - max([*others, _LEAST])))
+        widths[widest] -= step
+        over -= step
+
+
+def cut(line: Line, room: int, theme: Theme, middle: bool = False) -> Line:
+    """The line at most `room` columns wide."""
+    if line_width(line) <= room:
+        return line
+    if middle and len(line) == 1:
+        style, text = line[0]
+        return [(style, cells.fit_middle(text, room, theme.more))]
+    result: Line = []
+    left = room
+    for style, text in line:
+        wide = cells.width(text)
+        if wide > left or (wide == left and (style, text) != line[-1]):
+            result.append((style, cells.fit(text + " " * room, left, theme.more)))
+            return result
+        result.append((style, text))
+        left -= wide
+    return result
+
+
+def hanging(lead: Line, text: Span, theme: Theme, *, below: int = 6, least: int = 28) -> list[Line]:
+    """`lead`, then `text` beside it, wrapped under itself; below it where there is no room.
+
+    `below` is the indent in that case, `least` the room that the text wants beside the lead.
+    """
+    style, words = text
+    if not words:
+        return [lead]
+    used = line_width(lead)
+    if not theme.width or used + cells.width(words) <= theme.width:
+        return [[*lead, text]]
+    if theme.width - used >= least:
+        first, *rest = cells.wrap(words, theme.width - used)
+        return [[*lead, (style, first)], *([("", " " * used), (style, line)] for line in rest)]
+    return [
+        lead,
+        *(
+            [("", " " * below), (style, line)]
+            for line in cells.wrap(words, max(10, theme.width - below))
+        ),
+    ]
+
+
+def paragraph(spans: Iterable[Span], theme: Theme, indent: int = 0) -> list[Line]:
+    """Spans that follow each other, broken at blanks where the width ends."""
+    lines: list[Line] = []
+    line: Line = [("", " " * indent)]
+    used = indent
+    for style, text in spans:
+        # Each word with the blanks before it; those fall away where a new line begins.
+        for word in re.findall(r" *[^ ]+| +", text):
+            wide = cells.width(word)
+            if theme.width and used + wide > theme.width and used > indent + 2:
+                lines.append(line)
+                line, used = [("", " " * (indent + 2))], indent + 2
+                word = word.lstrip()
+                wide = cells.width(word)
+            if word:
+                line.append((style, word))
+                used += wide
+    return [*lines, line]
