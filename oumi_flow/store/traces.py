@@ -18,8 +18,10 @@ from oumi_flow.model import FORMAT, Job, LastAttempt, Past, Stamp, Trace
 from oumi_flow.store.files import Files, parse, read_bytes, read_json, to_json, told
 from oumi_flow.store.paths import Paths
 from oumi_flow.store.records import (
+    Table,
     attempt_from_json,
     attempt_to_json,
+    moved_row,
     trace_from_json,
     trace_from_row,
     trace_to_json,
@@ -40,7 +42,9 @@ class Traces:
         self._paths = paths
         self._files = files
         self._guard = Lock()
-        self._rows: dict[str, Any] | None = None  # job -> [marker's stamp, row]; None: not read yet
+        # job -> [marker's stamp, its trace or its row in the table]; None: index not read yet
+        self._rows: dict[str, Any] | None = None
+        self._table = Table()
         self._reported: set[str] = set()
         self._found = False
         self.behind = False  # markers were read that the index does not have as they are
@@ -77,14 +81,16 @@ class Traces:
         now = [seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_ino]
         kept = rows.get(job)
         if kept is not None and kept[0] == now:
-            trace = trace_from_row(job, kept[1], lambda: self._read_trace(path)[0])
-            if trace is not None:
-                return trace
+            made: Trace | None = kept[1]
+            if not isinstance(made, Trace):
+                made = trace_from_row(job, made, self._table, lambda: self._read_trace(path)[0])
+            if made is not None:
+                return made
         trace, read_as = self._read_trace(path)
         self.behind = True
         rows.pop(job, None)
         if trace is not None and read_as is not None:
-            rows[job] = [list(read_as), trace_to_row(trace)]
+            rows[job] = [list(read_as), trace]
         return trace
 
     def _read_trace(self, path: str) -> tuple[Trace | None, Stamp | None]:
@@ -106,7 +112,14 @@ class Traces:
         made = stamp(path)
         self.behind = True
         if made is not None:
+            self._index()[trace.job] = [list(made), trace]
+
+    def keep(self, trace: Trace) -> None:
+        """Let the index have newer stamps of equal content; the marker stays as it is."""
+        made = stamp(self._paths.marker(trace.job))
+        if made is not None:
             self._index()[trace.job] = [list(made), trace_to_row(trace)]
+            self.behind = True
 
     def remove_marker(self, job: str) -> None:
         """Take the marker away before anything may change the outputs. Raises FlowError.
@@ -160,9 +173,20 @@ class Traces:
 
     def write_index(self, reported: Iterable[str] = ()) -> None:
         """Write what is known now. `reported` are orphans that the user has been told of."""
-        rows = dict(self._index())
-        told_of = sorted(self._reported | set(reported))
-        body = to_json({"format": FORMAT, "reported": told_of, "rows": rows})
+        table = Table()
+        rows = {}
+        for job, (read_as, kept) in list(self._index().items()):
+            if isinstance(kept, Trace):
+                rows[job] = [read_as, trace_to_row(kept, table)]
+            else:
+                rows[job] = [read_as, moved_row(kept, self._table, table)]
+        content = {
+            "format": FORMAT,
+            "reported": sorted(self._reported | set(reported)),
+            "evidence": table.to_json(),
+            "rows": rows,
+        }
+        body = to_json(content)
         head = _MAGIC + _checksum(body) + b"\n"
         self._files.write(self._paths.index, head + body)
         self.behind = False
@@ -184,24 +208,25 @@ class Traces:
     def _index(self) -> dict[str, Any]:
         with self._guard:
             if self._rows is None:
-                index = self._load_index()
-                self._found = index is not None
-                self._reported = set(index["reported"]) if index else set()
-                self._rows = index["rows"] if index else {}
+                self._rows = self._load_index()
         return self._rows
 
-    def _load_index(self) -> dict[str, Any] | None:
+    def _load_index(self) -> dict[str, Any]:
         try:
             found = read_bytes(self._paths.index)
         except FlowError:  # a cache that cannot be read is no cache
-            return None
+            return {}
         head, _, body = found[0].partition(b"\n") if found is not None else (b"", b"", b"")
         if not body or head != _MAGIC + _checksum(body):
-            return None
+            return {}
         index = parse(body)
-        if isinstance(index, dict) and index.get("format") == FORMAT:
-            return index
-        return None
+        if not isinstance(index, dict) or index.get("format") != FORMAT:
+            return {}
+        self._table = Table(index["evidence"])
+        self._reported = set(index["reported"])
+        self._found = True
+        rows: dict[str, Any] = index["rows"]
+        return rows
 
 
 def _checksum(body: bytes) -> bytes:

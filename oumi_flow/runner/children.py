@@ -1,0 +1,74 @@
+"""What the process of a job is given: its environment, its argv, what to mask in its log.
+
+Changes nothing of our own process. Secret values exist here and in the child only.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+
+from oumi_flow.errors import FlowError
+from oumi_flow.load.secrets import fill_secrets
+from oumi_flow.model import Job
+from oumi_flow.runner.terms import Lease
+
+_FIXED = {
+    "PYTHONUNBUFFERED": "1",  # a traceback on a buffered stdout is lost with the process
+    "DO_NOT_TRACK": "1",
+    "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # the numbers that NVML and our tokens go by
+}
+
+
+class Children:
+    """Makes environments on top of the one of the shell."""
+
+    def __init__(self, environ: Mapping[str, str], oumi: tuple[str, ...]) -> None:
+        self._environ = environ
+        self._base = {**environ, **_FIXED}
+        self._oumi = oumi
+
+    def argv(self, job: Job, is_shell: bool, extra: tuple[str, ...] = ()) -> tuple[str, ...]:
+        words = job.command.argv
+        if not is_shell and words[0] == "oumi":
+            words = self._oumi + words[1:]
+        return words + extra
+
+    def env(self, job: Job, number: int, lease: Lease | None) -> dict[str, str]:
+        """The full environment. Raises FlowError when a secret is not set any more."""
+        env = dict(self._base)
+        env["CUDA_VISIBLE_DEVICES"] = lease.visible if lease is not None else ""
+        env["OUMI_FLOW_JOB"] = job.name
+        env["OUMI_FLOW_OUTPUT_DIR"] = os.path.abspath(job.folder)
+        env["OUMI_FLOW_ATTEMPT"] = str(number)
+        if lease is not None and len(lease.devices) > 1:
+            env["MASTER_PORT"] = str(free_port())
+        env.update(job.command.env)
+        env.update(self._secrets(job))
+        return env
+
+    def masked(self, job: Job) -> tuple[str, ...]:
+        """Values that must not show in the log."""
+        return tuple(dict.fromkeys(self._secrets(job).values()))
+
+    def _secrets(self, job: Job) -> dict[str, str]:
+        if not job.secret_env:
+            return {}
+        try:
+            return {
+                name: fill_secrets(template, self._environ)
+                for name, template in job.secret_env.items()
+            }
+        except KeyError as missing:
+            raise FlowError(
+                f"${missing.args[0]} is not set", hint="set it, then run again"
+            ) from None
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on right now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

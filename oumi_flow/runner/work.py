@@ -1,0 +1,356 @@
+"""What the loop has done in workers: judging again, making an attempt ready, checking its result.
+
+Knows the job's files through `store`, its content through `disk`, its verb through the table.
+Does not know states, slots, threads or processes. Each call may block on content and raises
+FlowError with words for the user; two calls for one job never overlap.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+
+from oumi_flow import metrics, reasons, staleness, verbs
+from oumi_flow.disk import Disk
+from oumi_flow.errors import FlowError
+from oumi_flow.executors.base import Attempt, Exit, Handle
+from oumi_flow.model import (
+    EMPTY,
+    Code,
+    Counts,
+    Decision,
+    Evidence,
+    Job,
+    JobState,
+    LastAttempt,
+    Outcome,
+    Plan,
+    Step,
+    Trace,
+)
+from oumi_flow.runner import resume
+from oumi_flow.runner.children import Children
+from oumi_flow.runner.ends import End, end_of
+from oumi_flow.runner.terms import Ending, Lease, Prepared, Verdict
+from oumi_flow.store import Store
+from oumi_flow.verbs import VerbSpec
+
+_OPEN = ("starting", "running")
+
+
+class Work:
+    """One run's workers' hands. `now` gives unix seconds."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        store: Store,
+        disk: Disk,
+        *,
+        run_id: str,
+        environ: Mapping[str, str],
+        oumi: tuple[str, ...] = ("oumi",),
+        versions: Mapping[str, str] = EMPTY,
+        software: Mapping[str, str] | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """`versions`: tool -> version, kept in traces; `software` as in `judge`."""
+        self._store, self._disk, self._run_id, self._now = store, disk, run_id, now
+        self._children = Children(environ, oumi)
+        self._versions, self._software = versions, software
+        self._private = plan.workflow.private
+        self._keys: dict[str, str] = {}  # build keys of what is there
+        self._traces: dict[str, Trace] = {}  # made, or seen with newer stamps, in this run
+        self._jobs: dict[str, Job] = {}
+        self._opened: dict[str, LastAttempt] = {}
+        self._folders: set[str] = set()  # made already
+        for step in plan.steps:
+            if step.past.trace is not None:
+                self._keys[step.job.name] = step.past.trace.build_key
+        self._refreshed = dict(plan.refreshed)
+
+    # -- before the first job -----------------------------------------------------------------
+
+    def stage(self, plan: Plan) -> None:
+        """Copy the configs of all jobs that may run, as they were planned. Raises FlowError.
+
+        A later edit, while a job waits or runs, changes nothing of this run.
+        """
+        for step in plan.steps:
+            job = step.job
+            if step.decision is Decision.UP_TO_DATE or not job.config:
+                continue
+            self._store.make_folder(job.name)
+            expected = plan.workflow.sources.get(job.config)
+            self._store.copy_config(job.name, job.config, expected)
+
+    # -- before an attempt ----------------------------------------------------------------------
+
+    def judges(self, step: Step) -> bool:
+        return step.decision is Decision.MAY_RUN
+
+    def recheck(self, step: Step) -> Verdict:
+        """Judge a job whose upstreams are all there now."""
+        judgement = staleness.judge(
+            step.job, step.past, self._disk, build_keys=self._keys, software=self._software
+        )
+        if judgement.reasons:
+            return Verdict(
+                JobState.QUEUED, judgement.reasons, tuple(reasons.lines(judgement.reasons))
+            )
+        if judgement.refreshed is not None:
+            self._refreshed[step.job.name] = judgement.refreshed
+        return Verdict(JobState.UP_TO_DATE, detail=reasons.up_to_date(step.past.trace))
+
+    def prepare(self, step: Step, number: int, lease: Lease | None) -> Prepared:
+        """Make everything ready for a process; from here on the old result is not trusted."""
+        job, spec = step.job, verbs.verb(step.job.verb)
+        env = self._children.env(job, number, lease)
+        inputs = self._observe_inputs(step)
+        build_key = staleness.key_of(job, inputs)
+        gpus = len(lease.devices) if lease is not None else 0
+        began = self._now()
+        opened = LastAttempt(
+            self._run_id, number, "starting", "", build_key, secrets.token_hex(8), began, gpus=gpus
+        )
+        self._store.make_folder(job.name)
+        before = None if spec.is_shell else self._unfinished(step, number)
+        # In this order: at no instant is there a marker whose outputs may be changing, nor a job
+        # without a marker of which nothing is known.
+        self._store.write_attempt(job.name, opened)
+        self._opened[job.name] = opened
+        self._store.remove_marker(job.name)
+        self._keys.pop(job.name, None)
+        checkpoint = ""
+        if not spec.is_shell:
+            checkpoint = self._clear_way(job, spec, before, build_key)
+        self._make_parents(job)
+        log = self._begin_log(job, number, began)
+        extra: tuple[str, ...] = ()
+        if checkpoint:
+            path = checkpoint
+            if not os.path.isabs(path):
+                path = os.path.relpath(path, job.command.cwd)
+            extra = (f"--{spec.resume}={path}",)
+        attempt = Attempt(
+            run_id=self._run_id,
+            job=job.name,
+            number=number,
+            token=opened.token,
+            argv=self._children.argv(job, spec.is_shell, extra),
+            cwd=job.command.cwd,
+            env=env,
+            state_dir=self._store.paths.job_state(job.name),
+            log=log,
+            mask=self._children.masked(job),
+            limit=job.timeout,
+            grace=job.grace,
+            descriptors=tuple(lease.descriptors) if lease is not None else (),
+        )
+        return Prepared(
+            attempt,
+            build_key,
+            inputs,
+            self._clock_of(log, spec, began),
+            gpus,
+            tuple(lease.visible.split(",")) if lease is not None else (),
+            f"resumes from {os.path.basename(checkpoint)}" if checkpoint else "",
+        )
+
+    def adopt(self, step: Step, handle: Handle) -> Prepared | None:
+        """Take over a live process, if what it was started for is what is wanted now."""
+        job = step.job
+        opened = self._store.read_attempt(job.name)
+        if opened is None or opened.token != handle.token or opened.state not in _OPEN:
+            return None
+        inputs = self._observe_inputs(step)
+        if staleness.key_of(job, inputs) != opened.build_key:
+            return None
+        self._opened[job.name] = opened
+        attempt = Attempt(
+            run_id=opened.run_id,
+            job=job.name,
+            number=opened.number,
+            token=opened.token,
+            argv=(),
+            cwd=job.command.cwd,
+            env={},
+            state_dir=handle.state_dir,
+            log=self._store.paths.log(job.name),
+        )
+        return Prepared(attempt, opened.build_key, inputs, opened.started, opened.gpus)
+
+    def _observe_inputs(self, step: Step) -> dict[str, Evidence]:
+        past = step.past.trace or step.past.previous
+        known = past.inputs if past is not None else EMPTY
+        return staleness.observe_inputs(step.job, self._disk, self._keys, known)
+
+    def _unfinished(self, step: Step, number: int) -> LastAttempt | None:
+        """The attempt before this one, if it may be built upon as far as the user is concerned."""
+        forced = any(reason.code is Code.FORCED for reason in step.reasons)
+        if number == 1 and (forced or step.past.trace is not None):
+            return None
+        return self._store.read_attempt(step.job.name)
+
+    def _clear_way(
+        self, job: Job, spec: VerbSpec, before: LastAttempt | None, build_key: str
+    ) -> str:
+        """A fresh folder for an oumi verb, or the one it goes on in; returns its checkpoint."""
+        if resume.may_continue(before, build_key):
+            if resume.goes_on_by_itself(job, spec):
+                return ""
+            if spec.resume and (checkpoint := resume.newest_checkpoint(job.place)):
+                return checkpoint
+        self._store.set_aside(job.name)
+        return ""
+
+    def _make_parents(self, job: Job) -> None:
+        for path in (job.place, *(out.path for out in job.outputs if out.declared)):
+            parent = os.path.dirname(path)
+            if parent and parent not in self._folders and parent != job.folder:
+                try:
+                    os.makedirs(parent, exist_ok=True)
+                except OSError as fault:
+                    raise FlowError(f"{parent}: cannot make it: {fault.strerror}") from fault
+                self._folders.add(parent)
+
+    def _begin_log(self, job: Job, number: int, began: float) -> str:
+        self._store.rotate_log(job.name)
+        log = self._store.paths.log(job.name)
+        at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(began))
+        line = f"# run {self._run_id}, attempt {number}, started {at}\n"
+        self._store.files.append(log, line.encode())
+        return log
+
+    @staticmethod
+    def _clock_of(log: str, spec: VerbSpec, began: float) -> float:
+        """The start by the clock of the file system, for verbs whose results are told by age."""
+        if spec.publishes:
+            with suppress(OSError):
+                return os.stat(log).st_mtime
+        return began
+
+    # -- after an attempt -----------------------------------------------------------------------
+
+    def conclude(
+        self, step: Step, prepared: Prepared, exit: Exit, ending: Ending | None
+    ) -> Outcome:
+        """What the attempt came to. DONE has its trace, and is to be committed."""
+        job = step.job
+        end = end_of(job, exit, prepared.attempt.log, ending)
+        if end is None:
+            made = self._result(job, prepared, exit)
+            if isinstance(made, Trace):
+                return Outcome(JobState.DONE, exit_code=0, trace=made)
+            end = End("failed", made, made)
+        self._close(job, exit, end.record, end.detail)
+        state = JobState.CANCELLED if end.record == "cancelled" else JobState.FAILED
+        lost = prepared.devices[0] if end.lost_gpu and len(prepared.devices) == 1 else ""
+        return Outcome(
+            ending.state if ending is not None else state,
+            end.cause,
+            exit.code,
+            retryable=end.retryable,
+            lost_gpu=int(lost) if lost.isdigit() else None,
+        )
+
+    def commit(self, step: Step, prepared: Prepared, outcome: Outcome) -> None:
+        """Write the marker. After that the job is done, whatever happens to the run."""
+        trace, name = outcome.trace, step.job.name
+        assert trace is not None
+        self._store.write_marker(trace)
+        self._keys[name] = trace.build_key
+        self._traces[name], self._jobs[name] = trace, step.job
+        opened = self._opened.pop(name, None)
+        if opened is not None:
+            done = replace(opened, state="done", finished=trace.finished, exit_code=0)
+            self._store.write_attempt(name, done)
+
+    def drop(self, step: Step, ending: Ending) -> None:
+        """Record that the latest attempt came to nothing, if one was begun."""
+        name = step.job.name
+        opened = self._opened.pop(name, None) or self._store.read_attempt(name)
+        if opened is not None and opened.state in _OPEN:
+            ended = replace(opened, state=ending.record, detail=_told(ending), finished=self._now())
+            self._store.write_attempt(name, ended)
+
+    def _close(self, job: Job, exit: Exit, record: str, detail: str) -> None:
+        opened = self._opened.pop(job.name, None)
+        if opened is None:
+            return
+        finished = exit.finished or self._now()
+        code = exit.code if record == "failed" else None
+        ended = replace(opened, state=record, detail=detail, finished=finished, exit_code=code)
+        self._store.write_attempt(job.name, ended)
+
+    def _result(self, job: Job, prepared: Prepared, exit: Exit) -> Trace | str:
+        """The trace of what was made, or words for what is missing."""
+        spec = verbs.verb(job.verb)
+        missing = verbs.done(spec, job, job.place, prepared.began)
+        if missing:
+            return missing
+        if spec.publishes:
+            verbs.publish_results(job.place, prepared.began)
+        outputs = staleness.observe_outputs(job, self._disk)
+        for out in job.outputs:
+            if outputs[out.key].kind == "missing" or _is_empty_glob(outputs[out.key]):
+                return f"did not write {out.path}"
+        # What a job made of RAN inputs is not on disk, so only the rest can have moved.
+        moved = staleness.moved_inputs(
+            job, prepared.inputs, self._disk, self._keys_of(prepared, job)
+        )
+        versions = self._versions
+        if spec.is_shell:
+            versions = {tool: which for tool, which in versions.items() if tool != "oumi"}
+        return staleness.trace_of(
+            job,
+            prepared.inputs,
+            outputs,
+            started=exit.started or prepared.began,
+            finished=exit.finished or self._now(),
+            run_id=prepared.attempt.run_id,
+            attempt=prepared.attempt.number,
+            changed_while_ran=moved,
+            gpus=prepared.gpus,
+            metrics=metrics.final(job, prepared.began),
+            versions=versions,
+        )
+
+    @staticmethod
+    def _keys_of(prepared: Prepared, job: Job) -> Mapping[str, str]:
+        """The build keys it began with: that an upstream ran is no file to look at again."""
+        return {
+            item.producer: prepared.inputs[item.key].digest
+            for item in job.inputs
+            if item.counts is Counts.RAN
+        }
+
+    # -- at the end of the run --------------------------------------------------------------------
+
+    def settle(self) -> None:
+        """Look again at what was seen too soon after its last change, and write the index.
+
+        So that the next run digests nothing. Blocks for some 20 ms, up to 2 s where times are
+        coarse. What cannot be written costs time next time, nothing else.
+        """
+        with suppress(FlowError, OSError):
+            made = [(self._jobs[name], trace) for name, trace in self._traces.items()]
+            for trace in staleness.settle(made, self._disk):
+                self._store.keep(trace)
+            for trace in self._refreshed.values():
+                if trace.job not in self._traces:
+                    self._store.keep(trace)
+            self._store.write_index()
+
+
+def _told(ending: Ending) -> str:
+    """What attempt.json says: the state tells of a cancel already."""
+    return "" if ending.record == "cancelled" == ending.detail else ending.detail
+
+
+def _is_empty_glob(found: Evidence) -> bool:
+    return found.kind == "glob" and not found.files
