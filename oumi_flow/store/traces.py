@@ -118,7 +118,7 @@ class Traces:
         """Let the index have newer stamps of equal content; the marker stays as it is."""
         made = stamp(self._paths.marker(trace.job))
         if made is not None:
-            self._index()[trace.job] = [list(made), trace_to_row(trace)]
+            self._index()[trace.job] = [list(made), trace]
             self.behind = True
 
     def remove_marker(self, job: str) -> None:
