@@ -6,6 +6,7 @@ Nothing here imports oumi. Knows no workflow and no job.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -256,7 +257,8 @@ def _keep(path: Path, answer: Mapping[str, Any]) -> None:
         temporary.write_text(json.dumps({"format": FORMAT, "answer": answer}), encoding="utf-8")
         os.replace(temporary, path)
     except OSError:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 # ---------------------------------------------------------------------- configs by URI

@@ -131,15 +131,14 @@ class TrainFollower(_Teller):
 class TuneFollower(_Teller):
     """Trials begun in `trial_*`, the newest one's metrics, the best value from the log."""
 
-    _BEST = re.compile(r"Best is trial (\d+) with value: ([-+.\deE]+|nan|inf)")
-    _FINISHED = re.compile(r"Trial \d+ finished")
+    _BEST = re.compile(r"Best is trial (\d+) with value: (-?\d+(?:\.\d+)?(?:e[-+]?\d+)?)")
+    _FINISHED = re.compile(r"\bTrial \d+ finished with value")  # optuna, on stderr
 
     def __init__(
         self, folder: str, log: str, total_hint: float | None, skip: int | None = None
     ) -> None:
         super().__init__()
         self.folder = folder
-        self.log_path = log
         self.log = Tail(log)
         self.total = total_hint if total_hint and total_hint > 0 else None
         self.before = frozenset() if skip == 0 else frozenset(self._trials())
@@ -173,9 +172,10 @@ class TuneFollower(_Teller):
         return self._tell(Progress(done, self.total, "trials", metrics))
 
     def _take(self, line: str) -> None:
+        if self._FINISHED.search(line):
+            self.finished += 1
         if found := self._BEST.search(line):
             self.best = {"best_trial": float(found[1]), "best_value": float(found[2])}
-            self.finished += 1
 
     def _trials(self) -> list[int]:
         try:
