@@ -270,12 +270,14 @@ def _judge_inputs(
 ) -> dict[str, Evidence]:
     """Adds what is new about the inputs; returns those with newer stamps only."""
     upstream, newer = [], {}
+    added = False
     for item in job.inputs:
-        if item.producer and item.producer in pending:
-            continue
         known = before.inputs.get(item.key)
         if known is None:
             reasons.append(Reason(Code.INPUT_CHANGED, item.path, change="added"))
+            added = True
+            continue
+        if item.producer and item.producer in pending:
             continue
         seen = _look(item, disk, build_keys, known)
         if item.key in before.changed_while_ran:
@@ -293,12 +295,13 @@ def _judge_inputs(
                 Reason(Code.INPUT_CHANGED, path, change=change)
                 for change, path in _changes(item.path, known, seen)
             ]
-    keys = {item.key for item in job.inputs}
-    reasons += [
-        Reason(Code.INPUT_CHANGED, before.input_paths.get(key, key), change="removed")
-        for key in before.inputs
-        if key not in keys
-    ]
+    if added or len(before.inputs) != len(job.inputs):
+        keys = {item.key for item in job.inputs}
+        reasons += [
+            Reason(Code.INPUT_CHANGED, before.input_paths.get(key, key), change="removed")
+            for key in before.inputs
+            if key not in keys
+        ]
     reasons += upstream
     return newer
 
@@ -329,9 +332,10 @@ def _changes(path: str, before: Evidence, after: Evidence) -> list[tuple[str, st
 
 
 def _judge_output_list(job: Job, before: Trace, reasons: list[Reason]) -> None:
-    keys = {item.key: item.path for item in job.outputs}
-    if keys.keys() == before.outputs.keys():
+    known = before.outputs
+    if len(known) == len(job.outputs) and all(item.key in known for item in job.outputs):
         return
+    keys = {item.key: item.path for item in job.outputs}
     gone = tuple(_shown(key, job) for key in before.outputs if key not in keys)
     new = tuple(path for key, path in keys.items() if key not in before.outputs)
     reasons.append(Reason(Code.OUTPUTS_SET_CHANGED, before=gone, after=new))

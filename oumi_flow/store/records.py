@@ -5,7 +5,7 @@ Whatever is torn, of another format or of a wrong type comes back as None.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, fields
 from typing import Any
 
@@ -30,6 +30,8 @@ _ROW_FIELDS = tuple(
 _INPUTS = _ROW_FIELDS.index("inputs")
 _OUTPUTS = _ROW_FIELDS.index("outputs")
 _CHANGED = _ROW_FIELDS.index("changed_while_ran")
+
+_new: Callable[[type[Any], tuple[Any, ...]], Any] = tuple.__new__
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
@@ -75,7 +77,7 @@ def trace_to_json(trace: Trace) -> dict[str, Any]:
     """A marker's content."""
     record = {name: getattr(trace, name) for name in _TRACE_FIELDS}
     for name in _EVIDENCE_FIELDS:
-        record[name] = _rows(record[name])
+        record[name] = {key: _row(evidence) for key, evidence in record[name].items()}
     return record
 
 
@@ -104,23 +106,53 @@ def trace_from_json(record: Any) -> Trace | None:
         return None
 
 
-def trace_to_row(trace: Trace) -> list[Any]:
+class Table:
+    """The evidence of all rows of an index, each once: an output is mostly some other's input."""
+
+    def __init__(self, rows: Iterable[Any] = ()) -> None:
+        """Raises TypeError or ValueError for what is no table."""
+        self.evidence = [_evidence(row) for row in rows]
+        self._numbers: dict[Evidence, int] = {}
+
+    def number(self, evidence: Evidence) -> int:
+        """Its number in the table, in which it is from now on."""
+        found = self._numbers.setdefault(evidence, len(self.evidence))
+        if found == len(self.evidence):
+            self.evidence.append(evidence)
+        return found
+
+    def to_json(self) -> list[Any]:
+        return [_row(evidence) for evidence in self.evidence]
+
+
+def trace_to_row(trace: Trace, table: Table) -> list[Any]:
     """What the index keeps of a trace: all that judging an unchanged job needs."""
     row = [getattr(trace, name) for name in _ROW_FIELDS]
-    row[_INPUTS] = _rows(trace.inputs)
-    row[_OUTPUTS] = _rows(trace.outputs)
+    row[_INPUTS] = {key: table.number(seen) for key, seen in trace.inputs.items()}
+    row[_OUTPUTS] = {key: table.number(seen) for key, seen in trace.outputs.items()}
     return row
 
 
-def trace_from_row(job: str, row: Any, load: Callable[[], Trace | None]) -> Trace | None:
+def moved_row(row: list[Any], before: Table, after: Table) -> list[Any]:
+    """The row of one table as a row of another."""
+    row = list(row)
+    for place in (_INPUTS, _OUTPUTS):
+        row[place] = {key: after.number(before.evidence[n]) for key, n in row[place].items()}
+    return row
+
+
+def trace_from_row(
+    job: str, row: Any, table: Table, load: Callable[[], Trace | None]
+) -> Trace | None:
     """The trace of an index row; `load` reads the marker for the parts that rows leave out.
 
     The index proves its own content by a checksum, so types are not looked at one by one.
     """
+    evidence = table.evidence
     try:
         values = dict(zip(_ROW_FIELDS, row, strict=True))
-        values["inputs"] = {key: _evidence(found) for key, found in row[_INPUTS].items()}
-        values["outputs"] = {key: _evidence(found) for key, found in row[_OUTPUTS].items()}
+        values["inputs"] = {key: evidence[number] for key, number in row[_INPUTS].items()}
+        values["outputs"] = {key: evidence[number] for key, number in row[_OUTPUTS].items()}
         values["changed_while_ran"] = tuple(row[_CHANGED])
         return Trace(
             job=job,
@@ -154,26 +186,25 @@ def _fits(value: Any, annotation: str) -> bool:
     return isinstance(value, _TYPES[annotation]) and not isinstance(value, bool)
 
 
-def _rows(found: Mapping[str, Evidence]) -> dict[str, Any]:
-    return {
-        key: [
-            evidence.kind,
-            evidence.digest,
-            [[file.path, *file.stamp, file.digest, int(file.settled)] for file in evidence.files],
-        ]
-        for key, evidence in found.items()
-    }
+def _row(evidence: Evidence) -> list[Any]:
+    files = [[file.path, file.stamp, file.digest, file.settled] for file in evidence.files]
+    return [evidence.kind, evidence.digest, files]
 
 
 def _evidence(row: Any) -> Evidence:
     kind, digest, files = row
+    if not files:
+        return Evidence(kind, digest)
+    # Made as tuples are: a plan makes hundreds of thousands of these.
     return Evidence(
         kind,
         digest,
         tuple(
             [
-                FileEvidence(path, Stamp(size, mtime, ctime, inode), hashed, settled == 1)
-                for path, size, mtime, ctime, inode, hashed, settled in files
+                _new(
+                    FileEvidence, (path, _new(Stamp, (size, mtime, ctime, inode)), hashed, settled)
+                )
+                for path, (size, mtime, ctime, inode), hashed, settled in files
             ]
         ),
     )
