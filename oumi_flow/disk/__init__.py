@@ -36,7 +36,8 @@ _NO_STAMP = Stamp(0, 0, 0, 0)
 class Disk:
     """Observes paths (relative ones from the working folder). Safe to use from many threads.
 
-    `model_file` says of a path below a folder whether it is one of the folder's model files.
+    `model_file` says of a path below a folder whether it is one of the folder's model files; a
+    folder of which it says no is not entered.
     With `verify` no stamp from an earlier run is trusted: each file is digested once.
     """
 

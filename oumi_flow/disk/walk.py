@@ -39,6 +39,8 @@ def walk(
         for entry in _entries(folder):
             empty = False
             name = prefix + entry.name
+            if not everything and not _may_count(name, counts, model_file):
+                continue  # not even looked at: checkpoints may be many
             try:
                 seen = entry.stat()
             except OSError as error:
@@ -56,10 +58,11 @@ def walk(
                         continue
                     followed.add(place)
                 waiting.append((entry.path, name + "/", (place, chain)))
-            elif not _counted(name, counts, model_file):
-                continue
             elif modes.S_ISREG(seen.st_mode):
-                yield name, seen, counts is Counts.TRIALS and name == TRIALS_TABLE
+                if counts is not Counts.TRIALS:
+                    yield name, seen, False
+                elif name == TRIALS_TABLE or "/" in name:
+                    yield name, seen, name == TRIALS_TABLE
             elif everything:
                 yield name, special(seen.st_mode), False
         if empty and prefix and everything:
@@ -98,16 +101,15 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
     return entries
 
 
-def _counted(name: str, counts: Counts, model_file: Callable[[str], bool]) -> bool:
-    if counts is Counts.ALL:
-        return True
+def _may_count(name: str, counts: Counts, model_file: Callable[[str], bool]) -> bool:
+    """Whether a file of this name counts, or a folder of this name may hold one that does."""
     if counts is Counts.MODEL:
         return model_file(name)
     if counts is Counts.TRIALS:
         first, slash, rest = name.partition("/")
         if slash:
             return first.startswith("trial_") and model_file(rest)
-        return name == TRIALS_TABLE
+        return first.startswith("trial_") or name == TRIALS_TABLE
     return False
 
 

@@ -37,27 +37,16 @@ class RunLock:
         Raises Locked (exit 3) when a live run has it, FlowError (exit 2) when the folder belongs
         to another workflow or cannot be written.
         """
-        import fcntl
-
         self._files.make_folder(self._paths.state, BAD_WORKFLOW)
         with told(self._paths.lock, "open", BAD_WORKFLOW):
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
             descriptor = os.open(self._paths.lock, flags, self._files.mode)
         try:
             until = time.monotonic() + _PATIENCE_S
-            while True:
-                try:
-                    with told(self._paths.lock, "lock", BAD_WORKFLOW):
-                        try:
-                            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                            break
-                        except BlockingIOError:
-                            pass
-                    if time.monotonic() >= until:
-                        raise self._held()
-                    time.sleep(0.02)
-                except Locked:
-                    raise
+            while not self._try(descriptor):
+                if time.monotonic() >= until:
+                    raise self._held()
+                time.sleep(0.02)
             self._check_owner(name, path)
             self._sign(descriptor, run_id, name, path)
         except BaseException:
@@ -76,6 +65,16 @@ class RunLock:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _try(self, descriptor: int) -> bool:
+        import fcntl
+
+        with told(self._paths.lock, "lock", BAD_WORKFLOW):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+        return True
 
     def _held(self) -> Locked:
         who = said(self._paths) or {}
@@ -125,8 +124,8 @@ class RunLock:
             }
         )
         with told(self._paths.lock, "write", BAD_WORKFLOW):
-            # In place: another file would be another lock. Shorter content is padded, so that a
-            # reader in between sees the old words, or the new ones, or none.
+            # In place, as another file would be another lock. A reader in between may see torn
+            # words: it then knows that the folder is held, not by whom.
             os.pwrite(descriptor, text, 0)
             os.ftruncate(descriptor, len(text))
 

@@ -30,6 +30,8 @@ from oumi_flow.store.records import (
 
 _MAGIC = b"oumi-flow index "
 _NO_PAST = Past()
+# Jobs that took so long have their markers written through to the disk.
+_DEAR_S = 1.0
 
 
 class Traces:
@@ -104,11 +106,14 @@ class Traces:
     def write_marker(self, trace: Trace) -> None:
         """Put the marker in place: from here on the job is done. Raises FlowError.
 
-        The file and its name are on the disk before this returns: a power cut must not leave an
-        empty file where a day's work was recorded.
+        The file and its name are on the disk before this returns, so that a power cut does not
+        leave an empty file where a day's work was recorded. That costs 0.6 ms on a fast disk and
+        20 ms on a slow one (a plain write: 0.1 ms), so jobs of less than a second do without:
+        they run again in no more time.
         """
         path = self._paths.marker(trace.job)
-        self._files.write(path, to_json(trace_to_json(trace)), durable=True)
+        dear = trace.exit_code is None or trace.finished - trace.started >= _DEAR_S
+        self._files.write(path, to_json(trace_to_json(trace)), durable=dear)
         made = stamp(path)
         self.behind = True
         if made is not None:
