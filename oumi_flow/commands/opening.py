@@ -1,21 +1,36 @@
-"""What most commands begin with: the base folder, the workflow, its store and its past."""
+"""What most commands begin with: the base folder, the workflow, its store, its plan."""
 
 from __future__ import annotations
 
 import argparse
 import os
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from oumi_flow.errors import FlowError
 from oumi_flow.model import Plan, Workflow
+
+if TYPE_CHECKING:
+    from oumi_flow.disk import Disk
+    from oumi_flow.store import Store
+    from oumi_flow.verbs.keys import OumiKeys
+
+
+@dataclass(slots=True)
+class Opened:
+    """A workflow with what is needed to judge it."""
+
+    workflow: Workflow
+    store: Store
+    disk: Disk
 
 
 def settle_base(options: argparse.Namespace, *, strict: bool = False) -> None:
     """Make the process stand in the workflow's base folder.
 
-    Without `-C`, a workflow that was run from another folder before is refused when `strict`;
-    else that folder is gone to, so that `logs`, `status` and the like work from anywhere.
+    Without `-C`, a workflow that was last run from another folder is refused when `strict`; else
+    that folder is gone to, so that `logs`, `status` and the like work from anywhere.
     Raises FlowError.
     """
     from oumi_flow.load.snapshot import recorded_base
@@ -28,7 +43,8 @@ def settle_base(options: argparse.Namespace, *, strict: bool = False) -> None:
         return
     if strict:
         raise FlowError(
-            f"{options.file} was last run from {base}, now from {here}; its paths would mean other files",
+            f"{options.file} was last run from {base}, now from {here}; "
+            "its paths would mean other files",
             hint=f"`-C {base}` to run it as before, `-C .` to run it from here",
         )
     options.file = os.path.relpath(os.path.abspath(options.file), base)
@@ -41,7 +57,7 @@ def parse_sets(options: argparse.Namespace) -> dict[str, str]:
     for word in getattr(options, "sets", None) or ():
         key, equals, value = word.partition("=")
         if not equals or not key:
-            raise FlowError(f"--set {word}: expected K=V")
+            raise FlowError(f"--set {word}: expected K=V", hint="for example --set base=other.yaml")
         sets[key] = value
     return sets
 
@@ -53,7 +69,7 @@ def open_workflow(options: argparse.Namespace, *, snapshot: bool = True) -> Work
     environ = os.environ
     oumi = getattr(options, "oumi", None)
 
-    def keys() -> Any:
+    def keys() -> OumiKeys | None:
         from oumi_flow.oumi_cli import ask_keys, find_oumi
 
         found = find_oumi(oumi, environ)
@@ -74,6 +90,18 @@ def open_workflow(options: argparse.Namespace, *, snapshot: bool = True) -> Work
     )
 
 
+def open_all(options: argparse.Namespace, *, strict: bool = False) -> Opened:
+    """Go to the base folder, load, and open what was made before. Raises FlowError."""
+    from oumi_flow.disk import Disk
+    from oumi_flow.store import Store
+    from oumi_flow.verbs import model_file
+
+    settle_base(options, strict=strict)
+    workflow = open_workflow(options)
+    disk = Disk(model_file, verify=getattr(options, "verify", False))
+    return Opened(workflow, Store(workflow.output_dir, private=workflow.private), disk)
+
+
 def software_of(options: argparse.Namespace) -> Mapping[str, str] | None:
     """The versions that `--rerun-triggers software` compares; None when it was not asked for."""
     if getattr(options, "rerun_triggers", None) is None:
@@ -81,18 +109,23 @@ def software_of(options: argparse.Namespace) -> Mapping[str, str] | None:
     from oumi_flow.oumi_cli import find_oumi, oumi_version
 
     command = find_oumi(getattr(options, "oumi", None), os.environ)
-    version = oumi_version(command) if command else None
+    version = oumi_version(command) if command else ""
     return {"oumi": version} if version else {}
 
 
-def make_plan(options: argparse.Namespace, workflow: Workflow, store: Any, disk: Any) -> Plan:
-    """Judge the jobs that `options` select. Writes nothing. Raises FlowError for unknown names."""
+def make_plan(opened: Opened, options: argparse.Namespace) -> Plan:
+    """Judge the jobs that `options` select. Writes nothing. Raises FlowError for unknown names.
+
+    A file that no job makes and that has gone since the workflow was loaded is told with its place
+    in the workflow file, by loading it anew.
+    """
     from oumi_flow.planner import plan
 
-    return plan(
+    workflow, store = opened.workflow, opened.store
+    made = plan(
         workflow,
         store.pasts(workflow.jobs),
-        disk,
+        opened.disk,
         targets=tuple(getattr(options, "jobs", None) or ()),
         force=tuple(getattr(options, "force", None) or ()),
         force_all=bool(getattr(options, "force_all", False)),
@@ -100,3 +133,23 @@ def make_plan(options: argparse.Namespace, workflow: Workflow, store: Any, disk:
         software=software_of(options),
         orphans=store.orphans(workflow),
     )
+    _check_inputs(made, options)
+    return made
+
+
+def _check_inputs(plan: Plan, options: argparse.Namespace) -> None:
+    from oumi_flow.disk import is_glob
+    from oumi_flow.model import Counts, Decision
+
+    for step in plan.steps:
+        if step.decision is Decision.UP_TO_DATE:
+            continue
+        for item in step.job.inputs:
+            if item.producer or item.counts is Counts.RAN or is_glob(item.path):
+                continue
+            if not os.path.lexists(item.path):
+                open_workflow(options, snapshot=False)  # raises, with the place in the file
+                raise FlowError(
+                    f'job "{step.job.name}": input does not exist: {item.path}',
+                    hint="no job makes it; create it, or name the job's output that it should be",
+                )

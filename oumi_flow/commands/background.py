@@ -1,0 +1,70 @@
+"""`run --detach`: the same run in a session of its own, which no terminal can end."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from oumi_flow.errors import OK, FlowError
+
+if TYPE_CHECKING:
+    from oumi_flow.commands.opening import Opened
+
+
+def detach(options: argparse.Namespace, opened: Opened) -> int:
+    """Start the run in the background and print its id once it has begun.
+
+    Blocks until its first event is on disk. Raises FlowError with what it said if it did not start.
+    """
+    import subprocess
+
+    from oumi_flow.store import new_run_id
+
+    store, run_id = opened.store, new_run_id()
+    store.files.make_folder(store.paths.run_folder(run_id))
+    said = f"{store.paths.run_folder(run_id)}/output.txt"
+    words = [word for word in options.command_line if word != "--detach"]
+    # The folder is ours already: a relative -C would be gone to twice.
+    words = _without_chdir(words)
+    with open(said, "wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "oumi_flow", *words, "--no-tui", "--run-id", run_id, "-C", "."],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    events = store.paths.events(run_id)
+    while not os.path.exists(events):
+        code = process.poll()
+        if code is not None:
+            with open(said, encoding="utf-8", errors="replace") as text:
+                message = text.read().strip()
+            if code == OK:
+                print(message)
+                return OK
+            raise FlowError(f"the run did not start: {message}", exit_code=code)
+        time.sleep(0.02)
+    print(run_id)
+    print(
+        f"running in the background; `oumi-flow monitor {run_id}` watches it, "
+        f"`oumi-flow cancel {run_id}` stops it",
+        file=sys.stderr,
+    )
+    return OK
+
+
+def _without_chdir(words: list[str]) -> list[str]:
+    kept: list[str] = []
+    skip = False
+    for word in words:
+        if skip:
+            skip = False
+        elif word == "-C":
+            skip = True
+        elif not (word.startswith("-C") and not word.startswith("--")):
+            kept.append(word)
+    return kept

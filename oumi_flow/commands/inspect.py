@@ -1,0 +1,135 @@
+"""Commands that look at a workflow and run nothing: `validate`, `dag`, `why`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from oumi_flow.errors import FlowError
+
+if TYPE_CHECKING:
+    from oumi_flow.model import Plan
+
+
+def validate(options: argparse.Namespace) -> int:
+    """The summary of a valid workflow; a wrong one raises FlowError with every problem."""
+    from oumi_flow.commands.opening import open_workflow, settle_base
+    from oumi_flow.ui.tables import validate_text
+    from oumi_flow.ui.theme import theme_of
+
+    settle_base(options)
+    workflow = open_workflow(options, snapshot=False)
+    rows = [(job.name, job.verb, job.upstream) for job in workflow.jobs]
+    print(validate_text(workflow.name, rows, theme_of(sys.stdout)))
+    for warning in workflow.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    return 0
+
+
+def dag(options: argparse.Namespace) -> int:
+    """The graph: DOT on stdout, or a file of the kind that its name ends in."""
+    from oumi_flow.commands.opening import make_plan, open_all
+
+    plan = make_plan(open_all(options), options)
+    path = options.output
+    if path is None:
+        sys.stdout.write(drawing(plan, "dot", every=options.all))
+        return 0
+    kinds = {".dot": "dot", ".gv": "dot", ".mmd": "mermaid", ".svg": "svg"}
+    ending = path[path.rfind(".") :] if "." in path else ""
+    if ending not in kinds:
+        raise FlowError(f"-o {path}: expected a name ending in .svg, .dot or .mmd")
+    text = drawing(plan, kinds[ending], every=options.all)
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+    print(f"wrote {path}", file=sys.stderr)
+    return 0
+
+
+def drawing(plan: Plan, kind: str, *, every: bool = False) -> str:
+    """The plan's graph as `dot`, `mermaid` or `svg`. Raises FlowError without graphviz."""
+    from oumi_flow.graph.drawing import Node, to_dot, to_mermaid
+    from oumi_flow.reasons import headline, up_to_date
+
+    nodes = [
+        Node(
+            name=step.job.name,
+            verb=step.job.verb,
+            state=step.decision.value,
+            upstream=step.job.upstream,
+            implied=step.job.implied,
+            tooltip=headline(step.reasons) if step.reasons else up_to_date(step.past.trace),
+        )
+        for step in plan.steps
+    ]
+    if kind == "mermaid":
+        return to_mermaid(nodes, title=plan.workflow.name, every=every)
+    dot = to_dot(nodes, title=plan.workflow.name, every=every)
+    return dot if kind == "dot" else _svg(dot)
+
+
+def _svg(dot: str) -> str:
+    import subprocess
+
+    try:
+        done = subprocess.run(
+            ["dot", "-Tsvg"], input=dot, capture_output=True, text=True, encoding="utf-8", check=False
+        )
+    except FileNotFoundError:
+        raise FlowError(
+            "SVG needs graphviz: no `dot` on PATH",
+            hint="install graphviz, or write DOT or Mermaid: -o dag.dot, -o dag.mmd",
+        ) from None
+    if done.returncode:
+        raise FlowError(f"graphviz failed: {done.stderr.strip()}")
+    return done.stdout
+
+
+def why(options: argparse.Namespace) -> int:
+    """One job: its reasons, what it waits for, what would run after it."""
+    from oumi_flow.commands.opening import make_plan, open_all
+    from oumi_flow.graph import descendants
+    from oumi_flow.model import Decision
+    from oumi_flow.planner import find_jobs
+    from oumi_flow.reasons import lines, up_to_date
+    from oumi_flow.ui.tables import Why, why_text
+    from oumi_flow.ui.theme import theme_of
+
+    opened = open_all(options)
+    names = [job.name for job in opened.workflow.jobs]
+    found = find_jobs([options.job], names)
+    if len(found) > 1:
+        raise FlowError(f'"{options.job}" means {len(found)} jobs', hint="name one of them")
+    plan = make_plan(opened, options)
+    steps = {step.job.name: step for step in plan.steps}
+    step = steps[found.pop()]
+    job = step.job
+    upstream = {name: step.job.upstream for name, step in steps.items()}
+    after = descendants([job.name], upstream)
+    answer = Why(
+        job=job.name,
+        verb=job.verb,
+        decision=step.decision.value,
+        reasons=tuple(lines(step.reasons, verbose=bool(options.verbose)))
+        or (up_to_date(step.past.trace),),
+        upstream=tuple(
+            (name, steps[name].decision.value, name in job.implied) for name in job.upstream
+        ),
+        waits_for=tuple(
+            name for name in job.upstream if steps[name].decision is not Decision.UP_TO_DATE
+        ),
+        after=tuple(
+            (name, steps[name].decision.value) for name in upstream if name in after
+        ),
+        inputs=tuple(item.path or f"that {item.producer} ran" for item in job.inputs),
+        outputs=tuple(item.path for item in job.outputs),
+    )
+    if options.json:
+        import json
+        from dataclasses import asdict
+
+        print(json.dumps(asdict(answer), ensure_ascii=False, indent=2))
+    else:
+        print(why_text(answer, theme_of(sys.stdout), verbose=options.verbose))
+    return 0

@@ -1,0 +1,111 @@
+"""A plan as events: what a dry run prints, and what a run tells first."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from oumi_flow.events import Event, Planned, Row, RunStarted
+from oumi_flow.model import Plan, Workflow
+
+if TYPE_CHECKING:
+    from oumi_flow.commands.opening import Opened
+    from oumi_flow.runner.terms import Options
+
+
+def run_started(run_id: str, workflow: Workflow, asked: Options) -> RunStarted:
+    """The first event of a run of this process."""
+    import getpass
+    import socket
+
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as in containers
+        user = str(os.getuid())
+    return RunStarted(
+        run_id=run_id,
+        workflow=workflow.name,
+        path=workflow.path,
+        output_dir=workflow.output_dir,
+        pid=os.getpid(),
+        host=socket.gethostname(),
+        user=user,
+        max_parallel=asked.max_parallel,
+        gpus=asked.gpus,
+        cost_per_gpu_hour=workflow.cost_per_gpu_hour,
+    )
+
+
+def planned(plan: Plan, verbose: bool = False) -> Planned:
+    """The plan as screens need it, reasons in finished words."""
+    from oumi_flow.model import Decision
+    from oumi_flow.reasons import lines, up_to_date
+
+    rows = []
+    for step in plan.steps:
+        job = step.job
+        if step.decision is Decision.UP_TO_DATE:
+            words: tuple[str, ...] = (up_to_date(step.past.trace),)
+        else:
+            words = tuple(lines(step.reasons, verbose=verbose))
+        rows.append(
+            Row(
+                job=job.name,
+                verb=job.verb,
+                decision=step.decision.value,
+                reasons=words,
+                upstream=job.upstream,
+                expected=step.expected,
+                folder=job.folder,
+                gpus=job.gpu.count if job.gpu else 0,
+            )
+        )
+    return Planned(plan.to_run, plan.may_run, plan.up_to_date, tuple(rows))
+
+
+def plan_events(plan: Plan, opened: Opened, options: argparse.Namespace | None = None) -> list[Event]:
+    """A plan that is not run, as the beginning of a run that never was."""
+    from oumi_flow.commands.resources import listed_gpus, slots
+    from oumi_flow.runner.terms import Options
+
+    workflow = opened.workflow
+    indices = listed_gpus(options, workflow)
+    asked = Options(
+        run_id="", max_parallel=slots(options, workflow, len(indices)), gpus=indices
+    )
+    at = time.time()
+    events: list[Event] = [
+        run_started("", workflow, asked),
+        planned(plan, bool(options and options.verbose)),
+    ]
+    from dataclasses import replace
+
+    return [replace(event, seq=number, at=at) for number, event in enumerate(events, 1)]
+
+
+def print_plan(plan: Plan, opened: Opened, options: argparse.Namespace) -> None:
+    """What would run, and why; with `--json` as the events of a run."""
+    from oumi_flow.events import to_line
+
+    events = plan_events(plan, opened, options)
+    if options.json:
+        for event in events:
+            print(to_line(event))
+        return
+    from oumi_flow.board import fold
+    from oumi_flow.ui.plain import no_op, plan_text
+    from oumi_flow.ui.theme import theme_of
+
+    if not plan.to_run and not plan.may_run and not plan.orphans and not options.verbose:
+        print(no_op(opened.workflow.name, len(plan.steps)))
+        return
+    text = plan_text(
+        fold(events),
+        theme_of(sys.stdout),
+        verbose=options.verbose,
+        orphans=plan.orphans,
+    )
+    print(text)

@@ -1,0 +1,215 @@
+"""`run`: plan, and where there is something to do, the run from the lock to the last event."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from oumi_flow.errors import BAD_WORKFLOW, JOBS_FAILED, OK, FlowError
+from oumi_flow.model import Decision, Plan
+
+if TYPE_CHECKING:
+    from oumi_flow.commands.opening import Opened
+    from oumi_flow.events import RunFinished
+
+_SIGNALLED = {"SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143}
+
+
+def run(options: argparse.Namespace) -> int:
+    """Everything that `oumi-flow run` does; returns its exit code. Raises FlowError."""
+    from oumi_flow.commands.opening import make_plan, open_all
+
+    _check_flags(options)
+    opened = open_all(options, strict=True)
+    plan = make_plan(opened, options)
+    if options.dag:
+        from oumi_flow.commands.inspect import drawing
+
+        sys.stdout.write(drawing(plan, options.dag))
+        return OK
+    if options.dry_run:
+        from oumi_flow.commands.planning import print_plan
+
+        print_plan(plan, opened, options)
+        return OK
+    if not plan.to_run and not plan.may_run:
+        return _nothing_to_do(plan, opened, options)
+    if options.detach:
+        from oumi_flow.commands.background import detach
+
+        _refuse(plan, options)
+        return detach(options, opened)
+    return _perform(opened, options)
+
+
+def _check_flags(options: argparse.Namespace) -> None:
+    if options.max_parallel is not None and options.max_parallel < 1:
+        raise FlowError(f"-j {options.max_parallel}: expected a number from 1 up")
+    if options.cache:
+        raise FlowError(
+            "--cache: sharing results between workflows is not in this version",
+            hint="leave it out; results are kept per workflow",
+        )
+
+
+def _nothing_to_do(plan: Plan, opened: Opened, options: argparse.Namespace) -> int:
+    """One line, and newer stamps kept where only those had changed. No lock, thread or folder."""
+    if plan.refreshed or opened.store.behind:
+        _keep_stamps(plan, opened)
+    if options.json:
+        from oumi_flow.commands.planning import plan_events
+        from oumi_flow.events import to_line
+
+        for event in plan_events(plan, opened):
+            print(to_line(event))
+        return OK
+    from oumi_flow.ui.plain import no_op
+
+    if not options.quiet:
+        print(no_op(opened.workflow.name, len(plan.steps)))
+    return OK
+
+
+def _keep_stamps(plan: Plan, opened: Opened) -> None:
+    """So that the next run need not read these files again. A folder in use is left alone."""
+    from oumi_flow.store import new_run_id
+
+    try:
+        with opened.store.lock(new_run_id(), opened.workflow):
+            for trace in plan.refreshed.values():
+                opened.store.keep(trace)
+            opened.store.write_index()
+    except FlowError:
+        return
+
+
+def _refuse(plan: Plan, options: argparse.Namespace) -> tuple[str, ...]:
+    """What cannot run here is said before anything runs; returns the oumi command."""
+    from oumi_flow import verbs
+
+    waiting = [step.job for step in plan.steps if step.decision is not Decision.UP_TO_DATE]
+    for job in waiting:
+        if job.executor != "local":
+            raise FlowError(
+                f'job "{job.name}" asks for the remote "{job.executor}"; '
+                "this version runs jobs on this machine only",
+                hint="take `remote` out of its resources",
+            )
+    if all(verbs.verb(job.verb).is_shell for job in waiting):
+        return ("oumi",)
+    from oumi_flow.oumi_cli import find_oumi, missing_oumi
+
+    found = find_oumi(options.oumi, os.environ)
+    if found is None:
+        raise missing_oumi()
+    return found
+
+
+def _perform(opened: Opened, options: argparse.Namespace) -> int:
+    from oumi_flow.commands.opening import make_plan, open_workflow, software_of
+    from oumi_flow.commands.resources import choose_gpus, slots
+    from oumi_flow.commands.views import open_view, stopped_by_signals
+    from oumi_flow.executors.base import find_executor
+    from oumi_flow.load.snapshot import record_base
+    from oumi_flow.oumi_cli import oumi_version
+    from oumi_flow.runner.recover import recover
+    from oumi_flow.runner.running import run as run_plan
+    from oumi_flow.runner.telling import Teller
+    from oumi_flow.runner.terms import Options, StopFlag
+    from oumi_flow.runner.watch import Watch
+    from oumi_flow.runner.work import Work
+    from oumi_flow.store import new_run_id
+    from oumi_flow.store.runs import register_run
+    from oumi_flow.tokens import TokenPool
+
+    workflow, store = opened.workflow, opened.store
+    run_id = options.run_id or new_run_id()
+    with store.lock(run_id, workflow) as lock:
+        executor = find_executor("local")
+        try:
+            problems = executor.check()
+            if problems:
+                raise FlowError("; ".join(problems))
+            # What a lost run left is settled first: what it finished is not to be planned again.
+            recovered = recover(workflow, store, executor, opened.disk)
+            plan = make_plan(opened, options)
+            if not plan.to_run and not plan.may_run:
+                store.write_index()
+                return _nothing_to_do(plan, opened, options)
+            oumi = _refuse(plan, options)
+            gpus, warnings = choose_gpus(plan, options)
+            version = oumi_version(oumi) if oumi != ("oumi",) else ""
+            work = Work(
+                plan,
+                store,
+                opened.disk,
+                run_id=run_id,
+                environ=os.environ,
+                oumi=oumi,
+                versions={"oumi": version} if version else {},
+                software=software_of(options),
+            )
+            work.stage(plan)
+            record_base(workflow.path, os.getcwd())
+            register_run(
+                run_id,
+                workflow.output_dir,
+                workflow.name,
+                workflow.path,
+                options.command_line,
+                os.getcwd(),
+            )
+            indices = tuple(sorted({gpu.index for gpu in gpus}))
+            asked = Options(
+                run_id=run_id,
+                max_parallel=slots(options, workflow, len(indices)),
+                gpus=indices,
+                allocation=workflow.allocation,
+                fail_fast=options.fail_fast,
+                timeout=workflow.timeout,
+            )
+            watch = Watch(store)
+            view = open_view(options, opened, watch)
+            log = store.open_events(run_id)
+            stop = StopFlag()
+            teller = Teller([log.append, view])
+            try:
+                with stopped_by_signals(stop.request), view.ticking():
+                    from oumi_flow.commands.planning import planned, run_started
+
+                    teller.say(run_started(run_id, workflow, asked))
+                    teller.say(planned(plan))
+                    for note in [*warnings, *recovered.notes, *workflow.warnings]:
+                        teller.say(note)
+                    finished = run_plan(
+                        plan,
+                        work=work,
+                        executor=executor,
+                        tokens=TokenPool(gpus, run_id=run_id) if gpus else None,
+                        emit=teller,
+                        options=asked,
+                        stop=stop,
+                        control=store.control(run_id).poll,
+                        watch=watch,
+                        adopted=recovered.adopted,
+                    )
+            finally:
+                watch.close()
+                log.close()
+                view.close()
+            work.settle()
+        finally:
+            executor.close()
+            del lock
+    return _exit_code(finished)
+
+
+def _exit_code(finished: RunFinished) -> int:
+    if finished.state == "interrupted":
+        return _SIGNALLED.get(finished.cause, JOBS_FAILED)
+    return OK if finished.state == "done" else JOBS_FAILED
+
+
+__all__ = ["BAD_WORKFLOW", "run"]

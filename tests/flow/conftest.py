@@ -1,0 +1,93 @@
+"""A temporary space where the real command runs workflows whose jobs write down that they ran."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@dataclass
+class Result:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def text(self) -> str:
+        return self.out + self.err
+
+
+class Space:
+    """A project folder. `run` starts the command as a user would; `ran` says which jobs ran."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root / "project"
+        self.root.mkdir()
+        self.env = {
+            **{k: v for k, v in os.environ.items() if not k.startswith(("OUMI_FLOW_", "CUDA_"))},
+            "OUMI_FLOW_HOME": str(root / "home"),
+            "OUMI_FLOW_LOCK_DIR": str(root / "locks"),
+            "PYTHONWARNINGS": "error",
+        }
+
+    def write(self, path: str, text: str) -> Path:
+        file = self.root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+        return file
+
+    def read(self, path: str) -> str:
+        return (self.root / path).read_text(encoding="utf-8")
+
+    def exists(self, path: str) -> bool:
+        return (self.root / path).exists()
+
+    def workflow(self, *jobs: dict[str, Any], path: str = "workflow.yaml", **fields: Any) -> Path:
+        """Write a workflow of these jobs; JSON is YAML, and dicts are easier to vary."""
+        data = {"name": "flow", "output_dir": "out", **fields, "jobs": list(jobs)}
+        return self.write(path, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+
+    def job(self, name: str, run: str = "", **fields: Any) -> dict[str, Any]:
+        """A shell job that notes its name in `ran.log`, then does `run`."""
+        note = f"echo {name} >> ran.log"
+        return {"name": name, "verb": "shell", "run": f"{note}\n{run}".strip(), **fields}
+
+    def start(self, *args: str, **env: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "oumi_flow", *args],
+            cwd=self.root,
+            env={**self.env, **env},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+        )
+
+    def command(self, *args: str, **env: str) -> Result:
+        process = self.start(*args, **env)
+        out, err = process.communicate(timeout=120)
+        assert "Traceback" not in out + err, out + err
+        return Result(process.returncode, out, err)
+
+    def run(self, *args: str, **env: str) -> Result:
+        return self.command("run", "workflow.yaml", "--no-tui", *args, **env)
+
+    def ran(self) -> list[str]:
+        """The jobs that ran since the last call, in order."""
+        log = self.root / "ran.log"
+        names = log.read_text().split() if log.exists() else []
+        log.unlink(missing_ok=True)
+        return names
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> Space:
+    return Space(tmp_path)
