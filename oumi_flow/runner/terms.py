@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 from oumi_flow.executors.base import Attempt, Exit, Handle
 from oumi_flow.model import JobState, Outcome, Reason, Step, Trace
+from oumi_flow.progress import Follower
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ class Prepared:
     gpus: int = 0
     devices: tuple[str, ...] = ()
     detail: str = ""  # `resumes from checkpoint-800`
+    follower: Follower | None = None  # made before the start, where that matters
 
 
 class Lease(Protocol):

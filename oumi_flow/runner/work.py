@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
@@ -31,7 +31,9 @@ from oumi_flow.model import (
     Plan,
     Step,
     Trace,
+    Workflow,
 )
+from oumi_flow.progress import Follower, follower
 from oumi_flow.runner import resume
 from oumi_flow.runner.children import Children
 from oumi_flow.runner.ends import End, end_of
@@ -47,7 +49,7 @@ class Work:
 
     def __init__(
         self,
-        plan: Plan,
+        workflow: Workflow,
         store: Store,
         disk: Disk,
         *,
@@ -62,30 +64,34 @@ class Work:
         self._store, self._disk, self._run_id, self._now = store, disk, run_id, now
         self._children = Children(environ, oumi)
         self._versions, self._software = versions, software
-        self._private = plan.workflow.private
+        self._sources = workflow.sources
         self._keys: dict[str, str] = {}  # build keys of what is there
         self._traces: dict[str, Trace] = {}  # made, or seen with newer stamps, in this run
         self._jobs: dict[str, Job] = {}
         self._opened: dict[str, LastAttempt] = {}
         self._folders: set[str] = set()  # made already
-        for step in plan.steps:
-            if step.past.trace is not None:
-                self._keys[step.job.name] = step.past.trace.build_key
-        self._refreshed = dict(plan.refreshed)
+        self._refreshed: dict[str, Trace] = {}
 
     # -- before the first job -----------------------------------------------------------------
 
-    def stage(self, plan: Plan) -> None:
-        """Copy the configs of all jobs that may run, as they were planned. Raises FlowError.
+    def know(self, traces: Iterable[Trace | None]) -> None:
+        """What is there already, for jobs that count that an upstream ran."""
+        self._keys.update((trace.job, trace.build_key) for trace in traces if trace is not None)
 
-        A later edit, while a job waits or runs, changes nothing of this run.
+    def stage(self, plan: Plan) -> None:
+        """Make ready to run this plan: to be called once, before the run. Raises FlowError.
+
+        Copies the configs of all jobs that may run: a later edit, while a job waits or runs,
+        changes nothing of this run.
         """
+        self.know(step.past.trace for step in plan.steps)
+        self._refreshed = dict(plan.refreshed)
         for step in plan.steps:
             job = step.job
             if step.decision is Decision.UP_TO_DATE or not job.config:
                 continue
             self._store.make_folder(job.name)
-            expected = plan.workflow.sources.get(job.config)
+            expected = self._sources.get(job.config)
             self._store.copy_config(job.name, job.config, expected)
 
     # -- before an attempt ----------------------------------------------------------------------
@@ -129,6 +135,7 @@ class Work:
         if not spec.is_shell:
             checkpoint = self._clear_way(job, spec, before, build_key)
         self._make_parents(job)
+        self._forget_progress(job, keep_history=bool(checkpoint))
         log = self._begin_log(job, number, began)
         extra: tuple[str, ...] = ()
         if checkpoint:
@@ -159,30 +166,43 @@ class Work:
             gpus,
             tuple(lease.visible.split(",")) if lease is not None else (),
             f"resumes from {os.path.basename(checkpoint)}" if checkpoint else "",
+            # A metrics file may hold rows of an earlier attempt, so its size now is what counts.
+            None if spec.is_shell else _follower(job, log),
         )
 
     def adopt(self, step: Step, handle: Handle) -> Prepared | None:
         """Take over a live process, if what it was started for is what is wanted now."""
+        return self.reopen(step, handle.token)
+
+    def reopen(self, step: Step, token: str, any_inputs: bool = False) -> Prepared | None:
+        """The latest attempt as it was prepared, if it has this token and is still what is wanted.
+
+        That it is, its build key says: the same work on the same content. With `any_inputs` that
+        does not matter, since nothing is going to be made of its result.
+        """
         job = step.job
         opened = self._store.read_attempt(job.name)
-        if opened is None or opened.token != handle.token or opened.state not in _OPEN:
+        if opened is None or opened.token != token or opened.state not in _OPEN:
             return None
         inputs = self._observe_inputs(step)
-        if staleness.key_of(job, inputs) != opened.build_key:
+        if staleness.key_of(job, inputs) != opened.build_key and not any_inputs:
             return None
         self._opened[job.name] = opened
         attempt = Attempt(
             run_id=opened.run_id,
             job=job.name,
             number=opened.number,
-            token=opened.token,
+            token=token,
             argv=(),
             cwd=job.command.cwd,
             env={},
-            state_dir=handle.state_dir,
+            state_dir=self._store.paths.job_state(job.name),
             log=self._store.paths.log(job.name),
         )
-        return Prepared(attempt, opened.build_key, inputs, opened.started, opened.gpus)
+        follower = _follower(job, attempt.log, skip=0)
+        return Prepared(
+            attempt, opened.build_key, inputs, opened.started, opened.gpus, follower=follower
+        )
 
     def _observe_inputs(self, step: Step) -> dict[str, Evidence]:
         past = step.past.trace or step.past.previous
@@ -217,6 +237,14 @@ class Work:
                 except OSError as fault:
                     raise FlowError(f"{parent}: cannot make it: {fault.strerror}") from fault
                 self._folders.add(parent)
+
+    def _forget_progress(self, job: Job, keep_history: bool) -> None:
+        paths = self._store.paths
+        with suppress(FileNotFoundError):
+            os.unlink(paths.progress(job.name))
+        if not keep_history:
+            with suppress(FileNotFoundError):
+                os.unlink(paths.metrics(job.name))
 
     def _begin_log(self, job: Job, number: int, began: float) -> str:
         self._store.rotate_log(job.name)
@@ -354,3 +382,10 @@ def _told(ending: Ending) -> str:
 
 def _is_empty_glob(found: Evidence) -> bool:
     return found.kind == "glob" and not found.files
+
+
+def _follower(job: Job, log: str, skip: int | None = None) -> Follower:
+    config = job.parts.get("config", {})
+    hint = config.get("training.max_steps" if job.verb == "train" else "tuning.n_trials")
+    total = float(hint) if isinstance(hint, (int, float)) and hint > 0 else None
+    return follower(job.command.progress, job.place, log, total, skip=skip)
