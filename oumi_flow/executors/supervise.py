@@ -798,6 +798,11 @@ def main() -> None:
     import ctypes
 
     os.setsid()
+    for fd in (ORDERS, REPORTS):
+        os.set_inheritable(fd, False)
+    for fd in [int(name) for name in os.listdir("/proc/self/fd") if int(name) > REPORTS]:
+        with contextlib.suppress(OSError):
+            os.close(fd)  # whatever the runner was given without being told
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     prctl(_PR_SET_NAME, b"oumi-flow-serve", 0, 0, 0)
     server = Server(socket.socket(fileno=ORDERS), socket.socket(fileno=REPORTS), prctl)

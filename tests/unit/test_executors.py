@@ -1,0 +1,156 @@
+"""What executors speak, and the parts of a supervisor that need no process."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oumi_flow.errors import FlowError
+from oumi_flow.executors.base import Attempt, Exit, Handle, Rejected, find_executor
+from oumi_flow.executors.local import LocalExecutor, is_alive, read_exit, recorded
+from oumi_flow.executors.supervise import Masker, Refused, StateDir, boot_id, read_process
+
+# Few letters, so that secrets overlap, contain each other and repeat themselves.
+few_letters = st.text("ab", min_size=6, max_size=9).map(str.encode)
+
+
+@given(
+    secrets=st.lists(few_letters, min_size=1, max_size=3),
+    pieces=st.lists(st.text("abc", max_size=12).map(str.encode), max_size=12),
+)
+def test_a_log_is_masked_the_same_however_it_comes_in_pieces(
+    secrets: list[bytes], pieces: list[bytes]
+) -> None:
+    at_once = Masker(secrets)
+    whole = at_once.feed(b"".join(pieces)) + at_once.finish()
+    masker = Masker(secrets)
+    split = b"".join([masker.feed(piece) for piece in pieces]) + masker.finish()
+    assert split == whole
+    assert not any(secret in split for secret in secrets)
+
+
+def test_masking_keeps_back_no_more_than_could_become_a_secret() -> None:
+    masker = Masker([b"hunter2hunter2"])
+    assert masker.feed(b"password: hunter2") == b"password: "
+    assert masker.feed(b"hunter") == b""
+    assert masker.feed(b"2 and on") == b"**** and on"
+    assert masker.feed(b"hunter3") == b"hunter3"
+    assert masker.finish() == b""
+
+
+def test_handles_and_exits_survive_json_and_unknown_keys() -> None:
+    handle = Handle("t", job="a", state_dir="x", pid=3, start_ticks=4, boot_id="b", host="h")
+    again = json.loads(json.dumps(handle.to_json())) | {"later": 1}
+    assert Handle.from_json(again) == handle
+    end = Exit("t", code=3, started=1.5, finished=2.5)
+    assert Exit.from_json(json.loads(json.dumps(end.to_json()))) == end
+    with pytest.raises(ValueError, match="no token"):
+        Exit.from_json({"code": 0})
+
+
+def test_an_unknown_executor_is_an_error_in_words() -> None:
+    with pytest.raises(FlowError, match="no executor is called 'moon'"):
+        find_executor("moon")
+    find_executor("local").close()
+
+
+def intend(folder: Path, token: str = "t1", mode: int = 0o644) -> StateDir:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "attempt.json"
+    path.write_text(json.dumps({"token": token, "state": "starting", "number": 1}))
+    path.chmod(mode)
+    return StateDir(str(folder))
+
+
+def test_a_claimed_attempt_keeps_its_intent_and_its_mode(tmp_path: Path) -> None:
+    state = intend(tmp_path, mode=0o600)
+    state.claim("t1", {"token": "t1", "pid": 7})
+    state.write("exit.json", {"token": "t1", "code": 0})
+    state.close()
+    told = json.loads((tmp_path / "attempt.json").read_text())
+    assert told == {
+        "token": "t1",
+        "state": "starting",
+        "number": 1,
+        "handle": {"token": "t1", "pid": 7},
+    }
+    assert sorted(os.listdir(tmp_path)) == ["attempt.json", "exit.json"]
+    assert {stat.S_IMODE(one.stat().st_mode) for one in tmp_path.iterdir()} == {0o600}
+    found = recorded(str(tmp_path))
+    assert found is not None
+    assert found.pid == 7
+
+
+def test_only_one_of_claim_and_revoke_can_win(tmp_path: Path) -> None:
+    first = intend(tmp_path / "a")
+    assert first.revoke("t1") == {}
+    with pytest.raises(Refused, match="another run has taken over"):
+        first.claim("t1", {"token": "t1"})
+    second = intend(tmp_path / "b")
+    second.claim("t1", {"token": "t1", "pid": 7})
+    assert second.revoke("t1") == {"token": "t1", "pid": 7}
+    with pytest.raises(Refused, match="another attempt"):
+        second.claim("t2", {"token": "t2"})
+    first.close()
+    second.close()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '"x"', "\0\0", '{"token": 5}'])
+def test_a_torn_state_file_says_nothing(tmp_path: Path, text: str) -> None:
+    (tmp_path / "attempt.json").write_text(text)
+    (tmp_path / "exit.json").write_text(text)
+    assert recorded(str(tmp_path)) is None
+    assert read_exit(str(tmp_path), "t1") is None
+    with_executor = LocalExecutor()
+    assert with_executor.find([str(tmp_path), str(tmp_path / "nothing here")]) == []
+    with_executor.close()
+
+
+def test_a_process_is_known_by_pid_start_and_boot() -> None:
+    own = read_process(os.getpid())
+    assert own is not None
+    handle = Handle("t", pid=own.pid, start_ticks=own.start_ticks, boot_id=boot_id())
+    assert is_alive(handle)
+    assert not is_alive(
+        Handle("t", pid=own.pid, start_ticks=own.start_ticks + 1, boot_id=boot_id())
+    )
+    assert not is_alive(Handle("t", pid=own.pid, start_ticks=own.start_ticks, boot_id="earlier"))
+    assert not is_alive(Handle("t"))
+
+
+def attempt(**changed: object) -> Attempt:
+    values: dict[str, object] = {
+        "run_id": "r",
+        "job": "j",
+        "number": 1,
+        "token": "t",
+        "argv": ("true",),
+        "cwd": ".",
+        "env": {},
+        "state_dir": "s",
+        "log": "l",
+    }
+    return Attempt(**(values | changed))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"argv": ("echo", "a\0b")}, "zero byte"),
+        ({"env": {"A": "\0"}}, "zero byte"),
+        ({"env": {"A=B": "x"}}, "with ="),
+        ({"descriptors": tuple(range(300))}, "too many GPU tokens"),
+    ],
+)
+def test_what_no_process_can_be_given_is_rejected(changed: dict[str, object], words: str) -> None:
+    executor = LocalExecutor()
+    (answer,) = executor.submit([attempt(**changed)])
+    executor.close()
+    assert isinstance(answer, Rejected)
+    assert words in answer.message
