@@ -105,21 +105,29 @@ def hanging(lead: Line, text: Span, theme: Theme, *, below: int = 6, least: int 
     ]
 
 
-def paragraph(spans: Iterable[Span], theme: Theme, indent: int = 0) -> list[Line]:
-    """Spans that follow each other, broken at blanks where the width ends."""
+def paragraph(
+    spans: Iterable[Span], theme: Theme, indent: int = 0, hang: int | None = None
+) -> list[Line]:
+    """Spans that follow each other, broken at blanks where the width ends.
+
+    `hang` is the indent of all lines but the first; default: two more than `indent`.
+    """
+    hang = indent + 2 if hang is None else hang
     lines: list[Line] = []
-    line: Line = [("", " " * indent)]
+    line: Line = [("", " " * indent)] if indent else []
     used = indent
     for style, text in spans:
+        if not theme.width or used + cells.width(text) <= theme.width:
+            line.append((style, text))
+            used += cells.width(text)
+            continue
         # Each word with the blanks before it; those fall away where a new line begins.
         for word in re.findall(r" *[^ ]+| +", text):
-            wide = cells.width(word)
-            if theme.width and used + wide > theme.width and used > indent + 2:
+            if used + cells.width(word) > theme.width and used > hang:
                 lines.append(line)
-                line, used = [("", " " * (indent + 2))], indent + 2
+                line, used = [("", " " * hang)], hang
                 word = word.lstrip()
-                wide = cells.width(word)
             if word:
                 line.append((style, word))
-                used += wide
+                used += cells.width(word)
     return [*lines, line]

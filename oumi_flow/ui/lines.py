@@ -24,10 +24,10 @@ from oumi_flow.events import (
     RunFinished,
 )
 from oumi_flow.model import Decision, JobState
-from oumi_flow.text import count, duration
+from oumi_flow.text import duration
 from oumi_flow.ui import cells
 from oumi_flow.ui.layout import paragraph
-from oumi_flow.ui.theme import STATE_STYLE, Line, Span, Theme
+from oumi_flow.ui.theme import STATE_STYLE, Line, Span, Theme, line_width
 
 Tail = Callable[[str], Sequence[str]]  # job -> the last lines of its log
 
@@ -60,11 +60,13 @@ class Teller:
         *,
         verbose: int = 0,
         quiet: bool = False,
-        stamped: bool = True,
+        scrolls: bool = False,
         tail: Tail = no_tail,
     ) -> None:
         self._board, self._theme, self._tail = board, theme, tail
-        self._verbose, self._quiet, self._stamped = verbose, quiet, stamped
+        self._verbose, self._quiet = verbose, quiet
+        # Above a live block: no times, and what the block shows (starts, waits) only with -v.
+        self._stamped, self._scrolls = not scrolls, scrolls
         self._name_width = 0
         self._told: dict[str, str] = {}  # what a job was last said to wait for
 
@@ -87,7 +89,7 @@ class Teller:
         if isinstance(event, JobRetrying):
             words = f"{event.detail or 'failed'}; attempt {event.attempt + 1} "
             words += f"in {duration(event.delay)}" if event.delay else "at once"
-            return [self._line(event.at, "retrying", event.job, [("", words)])]
+            return self._line(event.at, "retrying", event.job, [("", words)])
         return []
 
     def beat(self, now: float, progress: Callable[[str], str] | None = None) -> list[Line]:
@@ -106,7 +108,7 @@ class Teller:
         left = time_left_words(board.time_left(now))
         if left:
             words.append(left)
-        return [[*self._stamp(now), *_state("running"), ("muted", " · ".join(words))]]
+        return self._flow([*self._stamp(now), *_state("running"), ("muted", " · ".join(words))])
 
     # -- events ---------------------------------------------------------------------------
 
@@ -119,16 +121,18 @@ class Teller:
 
     def _queued(self, event: JobQueued) -> list[Line]:
         # Waiting for a slot is what jobs do; for a GPU that somebody else holds is news.
-        named = ":" in event.waiting_for
+        named = ":" in event.waiting_for and not self._scrolls
         if not event.waiting_for or not (named or self._verbose):
             return []
         if self._told.get(event.job) == event.waiting_for:
             return []
         self._told[event.job] = event.waiting_for
-        return [self._line(event.at, "waiting", event.job, [("", f"for {event.waiting_for}")])]
+        return self._line(event.at, "waiting", event.job, [("", f"for {event.waiting_for}")])
 
     def _started(self, event: JobStarted) -> list[Line]:
         row = self._board.rows[event.job]
+        if self._scrolls and not (self._verbose or event.adopted):
+            return []
         words: list[str] = []
         rest: tuple[str, ...] = ()
         if event.adopted:
@@ -143,8 +147,11 @@ class Teller:
             words.append(first + more)
         if event.detail and event.detail not in "; ".join(words):
             words.append(event.detail)
-        line = self._line(event.at, "running", event.job, [("", "; ".join(words))], row)
-        return [line, *([*self._blank(), ("", reason)] for reason in rest)]
+        lines = self._line(event.at, "running", event.job, [("", "; ".join(words))], row)
+        blank = [("", " " * self._lead())]
+        for reason in rest:
+            lines += paragraph([*blank, ("", reason)], self._theme, hang=self._hang())
+        return lines
 
     def _finished(self, event: JobFinished) -> list[Line]:
         row = self._board.rows[event.job]
@@ -154,7 +161,9 @@ class Teller:
         took = "" if event.took is None else duration(event.took)
         words: list[Span]
         if state is JobState.DONE:
-            words = [("", took), ("muted", metric_words(row, lead="  " if took else ""))]
+            words = [("", took), ("", metric_words(row, lead="  " if took else ""))]
+            if self._scrolls and row.reasons and not self._verbose:
+                words.append(("muted", self._aside(row.reasons[0], words)))
         elif state is JobState.RESTORED:
             words = [("", event.cause or "from the cache")]
         elif state is JobState.UP_TO_DATE:
@@ -163,7 +172,7 @@ class Teller:
             words = [("muted", event.cause)]
         else:
             words = [("", event.cause), ("muted", f" after {took}" if took else "")]
-        return [self._line(event.at, state.value, event.job, words)]
+        return self._line(event.at, state.value, event.job, words)
 
     def _note(self, event: Note) -> list[Line]:
         warning = event.level == "warning"
@@ -173,27 +182,43 @@ class Teller:
         if event.job:
             spans.insert(0, ("name", f"{self._theme.text(event.job)}  "))
         state = _state("warning", "warn") if warning else _state("note", "muted")
-        return [[*self._stamp(event.at), *state, *spans]]
+        return self._flow([*self._stamp(event.at), *state, *spans])
 
     # -- the shape of a line --------------------------------------------------------------
 
     def _line(
         self, at: float, state: str, job: str, words: list[Span], row: JobRow | None = None
-    ) -> Line:
+    ) -> list[Line]:
         name = self._theme.text(job)
         tag = f" {gpu_tag(row.devices)}" if row is not None and row.devices else ""
         blanks = " " * max(0, self._name_width - cells.width(name) - len(tag))
-        lead: Line = [*self._stamp(at), *_state(state), ("name", name), ("muted", tag)]
+        line: Line = [*self._stamp(at), *_state(state), ("name", name), ("muted", tag)]
         if any(text for _, text in words):
-            lead.append(("", blanks + "  "))
-        return [*lead, *words]
+            line += [
+                ("", blanks + "  "),
+                *((style, self._theme.text(text)) for style, text in words),
+            ]
+        return self._flow(line)
+
+    def _aside(self, text: str, after: Line) -> str:
+        """What may stand at the end of a line if there is room; never a line more."""
+        room = self._theme.width - self._lead() - line_width(after) - 2
+        return "  " + cells.fit(self._theme.text(text), room, self._theme.more) if room > 20 else ""
+
+    def _flow(self, line: Line) -> list[Line]:
+        return paragraph(line, self._theme, hang=self._hang())
 
     def _stamp(self, at: float) -> Line:
         return [("muted", clock(at) + " ")] if self._stamped else []
 
-    def _blank(self) -> Line:
-        stamp = 9 if self._stamped else 0
-        return [("", " " * (stamp + _STATE_COLUMN + 2 + self._name_width + 2))]
+    def _lead(self) -> int:
+        """Where the words after the name begin."""
+        return (9 if self._stamped else 0) + _STATE_COLUMN + 2 + self._name_width + 2
+
+    def _hang(self) -> int:
+        """The indent of a line's further rows: under its words where there is room."""
+        lead = self._lead()
+        return lead if lead + 28 <= self._theme.width else _STATE_COLUMN + 4
 
 
 def _state(word: str, style: str = "") -> Line:
@@ -342,7 +367,7 @@ def failure_lines(failure: Failure, theme: Theme, limit: int = _LOG_LINES) -> li
         shown = cells.fit(shown, room or 1000, theme.more)
         lines.append([("muted", f"  {bar} "), ("", shown)])
     if failure.log:
-        lines.append([("muted", f"  {theme.text(failure.log)}")])
+        lines.append([("muted", f"  log: {theme.text(failure.log)}")])
     return lines
 
 
