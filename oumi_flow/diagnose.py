@@ -41,7 +41,10 @@ _CONFIG = re.compile(
     r"^Error: (Config error at .*|Config file not found.*|--input is required.*|"
     r"Input file not found.*|dataset_path .* does not exist.*)$"
 )
-_USAGE = re.compile(r"(?:Invalid value|No such option|Missing option|No such command).*")
+_USAGE = re.compile(
+    r"(?:Invalid value|No such option|Missing option|No such command|Option '|unrecognized).*"
+)
+_USAGE_TEXT = re.compile(r"[Uu]sage: ")
 _MODULE = re.compile(r"(?:ModuleNotFoundError|ImportError): No module named '([\w.]+)'")
 _NEEDS = (
     (re.compile(r"requires\s+bitsandbytes"), "bitsandbytes", "bitsandbytes>=0.47,<0.50"),
@@ -85,7 +88,8 @@ def diagnose(log: str, *, exit_code: int | None = None, signal: int | None = Non
         return Diagnosis("no space left on the disk")
     if found := _first(_CONFIG, lines):
         return Diagnosis(found[1].strip(), retryable=False)
-    if exit_code == 2:
+    if exit_code == 2 and _first(_USAGE_TEXT, lines):
+        # Other programs exit with 2 too, for reasons of their own.
         found = _USAGE.search(_unboxed(lines))
         return Diagnosis(f"usage error: {found[0]}" if found else "usage error", retryable=False)
     for pattern, name, package in _NEEDS:

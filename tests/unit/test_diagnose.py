@@ -101,6 +101,11 @@ def test_a_missing_module_is_named_with_its_package(tmp_path: Path) -> None:
     assert not found.retryable
 
 
+def test_exit_2_of_another_program_is_no_usage_error(tmp_path: Path) -> None:
+    found = diagnose(log_of(tmp_path, "make: *** [all] Error 1\n"), exit_code=2)
+    assert found == ("", True, False)
+
+
 def test_any_other_exception_is_quoted(tmp_path: Path) -> None:
     text = "Traceback (most recent call last):\n  File x\nValueError: bad seed\n\nIf you believe\n"
     assert diagnose(log_of(tmp_path, text), exit_code=1).cause == "ValueError: bad seed"
