@@ -6,6 +6,7 @@ stale.
 
 from oumi_flow.verbs.command import Arg, build_command, normal_args, parse_args, shell_command
 from oumi_flow.verbs.results import (
+    counted_path,
     done,
     keeps_checkpoints_only,
     model_file,
@@ -20,6 +21,7 @@ __all__ = [
     "CliOption",
     "VerbSpec",
     "build_command",
+    "counted_path",
     "done",
     "keeps_checkpoints_only",
     "known_verbs",

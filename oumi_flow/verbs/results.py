@@ -79,17 +79,38 @@ def done(spec: VerbSpec, job: Job, place: str, since: float) -> str:
     return f"did not write {os.path.join(place, spec.done_mark[0])}"
 
 
-def keeps_checkpoints_only(config: Mapping[str, Any]) -> bool:
-    """Whether a training of this flat config makes no final model: its checkpoints are it."""
-    return config.get("training.save_final_model") is False
+def counted_path(spec: VerbSpec, config: Mapping[str, Any], place: str) -> str:
+    """What others count of a job's place: a path, or a glob pattern.
+
+    `config` is the merged one, flat (by dotted key) or nested. A training without a final model
+    is its checkpoints: `place/checkpoint-*`.
+    """
+    if spec.counted:
+        return os.path.join(place, spec.counted)
+    if keeps_checkpoints_only(spec, config):
+        return os.path.join(place, spec.no_final[1])
+    return place
+
+
+def keeps_checkpoints_only(spec: VerbSpec, config: Mapping[str, Any]) -> bool:
+    """Whether a job of this config (flat or nested) makes no final result but its checkpoints."""
+    key = spec.no_final[0]
+    if not key:
+        return False
+    if key in config:
+        return config[key] is False
+    value: Any = config
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value is False
 
 
 def _marked_folders(spec: VerbSpec, job: Job, place: str) -> list[str]:
-    if spec.name == "train" and keeps_checkpoints_only(job.parts.get("config", {})):
+    if keeps_checkpoints_only(spec, job.parts.get("config", {})):
         return [
             os.path.join(place, name)
             for name in sorted(_names(place))
-            if fnmatchcase(name, "checkpoint-*")
+            if fnmatchcase(name, spec.no_final[1])
         ]
     return [place]
 

@@ -44,6 +44,8 @@ class VerbSpec:
     counted: str = ""  # what others count of PLACE, below it; "" for all of it (by `counts`)
     counts: Counts = Counts.ALL
     input_keys: tuple[str, ...] = ()
+    no_final: tuple[str, str] = ("", "")  # (key, pattern): where that key is false, what matches
+    # the pattern below PLACE is the result instead
     done_mark: tuple[str, ...] = ()  # glob patterns below PLACE, any of them; "" is PLACE itself
     ignored_keys: Mapping[str, str] = field(default_factory=lambda: EMPTY)  # pattern -> why
     cli_options: tuple[CliOption, ...] = ()
@@ -144,6 +146,7 @@ VERBS: tuple[VerbSpec, ...] = (
             *(f"training.{key}" for key in _TRAINING_INPUTS),
             "deepspeed.deepspeed_config_path",
         ),
+        no_final=("training.save_final_model", "checkpoint-*"),
         done_mark=_WEIGHTS,
         ignored_keys=_ignored(
             _below("training", _TRAINING_REPORTS),

@@ -18,6 +18,7 @@ from oumi_flow.verbs import (
     VERBS,
     VerbSpec,
     build_command,
+    counted_path,
     done,
     known_verbs,
     model_file,
@@ -392,6 +393,22 @@ def test_without_a_final_model_the_checkpoints_are_the_result(tmp_path: Path) ->
     (tmp_path / "checkpoint-5").mkdir()
     (tmp_path / "checkpoint-5" / "model.safetensors").touch()
     assert done(verb("train"), job, str(tmp_path), 0) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "path"),
+    [
+        ("train", {}, "D"),
+        ("train", {"training": {"save_final_model": True}}, "D"),
+        ("train", {"training": {"save_final_model": False}}, "D/checkpoint-*"),
+        ("train", {"training.save_final_model": False}, "D/checkpoint-*"),
+        ("train", {"training": None}, "D"),
+        ("evaluate", {}, "D/results.json"),
+        ("infer", {"training": {"save_final_model": False}}, "D"),
+    ],
+)
+def test_what_others_count_of_a_place(name: str, config: dict[str, Any], path: str) -> None:
+    assert counted_path(verb(name), config, "D") == path
 
 
 @pytest.mark.parametrize(
