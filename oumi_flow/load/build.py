@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import Any
 
 from oumi_flow import graph
@@ -20,7 +21,7 @@ from oumi_flow.load.template import Ref, Text
 from oumi_flow.load.values import Scope, Session, Values
 from oumi_flow.load.yaml_source import Node
 from oumi_flow.model import Counts, Job, Workflow
-from oumi_flow.text import did_you_mean, parse_duration
+from oumi_flow.text import parse_duration
 from oumi_flow.verbs.keys import OumiKeys
 from oumi_flow.verbs.places import to_base
 
@@ -35,7 +36,7 @@ def build(
     """The workflow of a file. Raises WorkflowErrors with every problem."""
     expansion = Expansion(session, path, sets)
     top = Top(expansion)
-    links = Links(session, expansion.by_name)
+    links = Links(session, expansion.by_name, expansion.groups)
     bench = Bench(
         session,
         links,
@@ -50,8 +51,9 @@ def build(
         making = bench.begin(number, draft)
         if making is not None:
             makings[draft.name] = making
-    _stop_if_any(session, only_if=len(makings) < len(expansion.drafts))
+    _leave_out_lost(makings)
     order = _ordered(makings, {name: each.needs for name, each in makings.items()}, session)
+    _stop_if_any(session, only_if=len(order) < len(makings))
     uses_oumi = any(making.spec.needs_config for making in makings.values())
     fetched = _fetched(session, expansion.drafts, fetch)
     asked = keys() if uses_oumi else None
@@ -69,7 +71,17 @@ def build(
     _stop_if_any(session)
     upstream = {name: job.upstream for name, job in jobs.items()}
     final = _ordered(makings, upstream, session)
+    _stop_if_any(session)
     return top.workflow(tuple(jobs[name] for name in final))
+
+
+def _leave_out_lost(makings: dict[str, Making]) -> None:
+    """Jobs that need one of which nothing could be made are checked no further."""
+    for making in makings.values():
+        if any(name not in makings for name in making.needs):
+            making.broken = True
+            making.needs = [name for name in making.needs if name in makings]
+            making.forget_refs(makings)
 
 
 def _stop_if_any(session: Session, only_if: bool = True) -> None:
@@ -93,7 +105,7 @@ def sorted_problems(problems: list[Problem]) -> list[Problem]:
 def _ordered(
     makings: Mapping[str, Making], upstream: Mapping[str, Any], session: Session
 ) -> list[str]:
-    """Names in topological order. Raises WorkflowErrors with the path of a cycle."""
+    """Names in topological order; on a cycle its path is noted and its names are left out."""
     names = list(makings)
     order = graph.topological_order(names, upstream)
     if len(order) == len(names):
@@ -103,14 +115,14 @@ def _ordered(
     cycle = graph.find_cycle(left, {name: upstream[name] for name in left})
     drafts = {name: making.draft for name, making in makings.items()}
     session.add(cycle_problem(cycle, drafts, _implied_words(cycle, makings)))
-    raise WorkflowErrors(sorted_problems(session.problems))
+    return order
 
 
 def _implied_words(cycle: list[str], makings: Mapping[str, Making]) -> str:
     """Which edges of a cycle no `depends_on` shows."""
     hidden = [
         f"{name} reads what {other} makes"
-        for name, other in zip(cycle, cycle[1:], strict=False)
+        for name, other in pairwise(cycle)
         if other not in makings[name].needs
     ]
     return f" ({'; '.join(hidden[:3])})" if hidden else ""
@@ -258,7 +270,7 @@ class Top:
         if node is None:
             return os.path.normpath(f"outputs/{self.name}")
         text = self.values.text(node)
-        bad = [ref for ref in text.refs]
+        bad = list(text.refs)
         if bad:
             self.session.fault(node, "output_dir: expected text without references to jobs")
         path = os.path.normpath(text.plain or ".")
@@ -287,8 +299,8 @@ class Top:
         mode = self.resources.get("mode")
         word = self.values.typed(mode) if mode is not None else None
         if mode is not None and word == "remote" and not names:
-            hint = did_you_mean("remote", self.resources) and "list one under `remote`"
-            self.session.fault(mode, "mode: remote needs a remote, none is listed", hint)
+            message = "mode: remote needs a remote, none is listed"
+            self.session.fault(mode, message, "list one under `remote`")
         return tuple(names), word or ("mixed" if names else "local")
 
     def workflow(self, jobs: tuple[Job, ...]) -> Workflow:

@@ -99,9 +99,11 @@ class Files:
             raise FlowError(f"{path}: no such {what}", hint=near) from None
         except IsADirectoryError:
             raise FlowError(f"{path}: expected a {what}, got a folder") from None
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
+        except OSError as error:
+            reason = error.strerror or str(error)
             raise FlowError(f"{path}: cannot read the {what}: {reason}") from None
+        except ValueError as error:
+            raise FlowError(f"{path}: the {what} is refused: {error}") from None
 
     def read_source(self, path: str) -> bytes:
         """A file's bytes, its stamp noted as a source. Raises OSError or ValueError."""
@@ -142,6 +144,7 @@ class Expansion:
         self.files = Files(session)
         self.drafts: list[Draft] = []
         self.by_name: dict[str, Draft] = {}
+        self.groups: dict[str, list[str]] = {}  # by full name
         self.folded: dict[str, str] = {}  # names as a careless file system sees them
         self.path = path
         root = self.files.read(path)
@@ -189,6 +192,7 @@ class Expansion:
                     continue
                 if "uses" in fields:
                     scope.groups[name] = self._nested(draft, files)
+                    self.groups[draft.name] = scope.groups[name]
                     made += scope.groups[name]
                 else:
                     self.drafts.append(draft)

@@ -177,6 +177,8 @@ class Reader:
             if found is None:
                 self._local(making, key, value, path, reading)
                 continue
+            if isinstance(found, Made) and found.job == making.name:
+                continue  # a job's own place is no input
             where = self._key_where(making, key)
             if isinstance(found, list):
                 if len(found) > 1:
@@ -223,10 +225,6 @@ class Reader:
 
     def _local(self, making: Making, key: str, value: str, path: str, reading: Reading) -> None:
         """A value that no job makes: an input when it is there, else perhaps a name on a hub."""
-        whole = self.index.absolute(path)
-        place = self.index.absolute(making.placement.place)
-        if whole == place or whole.startswith(f"{place}/"):
-            return
         if self._is_there(path):
             counts = Counts.MODEL if _OF_MODELS.search(key) and os.path.isdir(path) else Counts.ALL
             reading.inputs.setdefault(path, Input(path, path, counts))
@@ -261,18 +259,15 @@ class Reader:
         if any(ref.what == "log" for ref in text.refs):
             return
         found, _ = self.index.find(path, making.name)
+        if isinstance(found, Made) and found.job == making.name:
+            self.session.fault(node, f'inputs: "{path}" is an output of the job itself')
+            return
         if isinstance(found, Made):
             other = self.workshop.makings[found.job]
             if other.name not in making.needs:
                 reading.implied.append(other.name)
             self._of_upstream(other, path, reading)
             return
-        whole = self.index.absolute(path)
-        for output in making.declared:
-            mine = self.index.absolute(output)
-            if whole == mine or whole.startswith(f"{mine}/"):
-                self.session.fault(node, f'inputs: "{path}" is an output of the job itself')
-                return
         makers = self._makers(path)
         if makers:
             for name in makers:
@@ -300,7 +295,7 @@ class Reader:
     def _is_there(self, path: str) -> bool:
         """Whether a path exists, or a glob matches; what is not there is noted as a source."""
         if path not in self._exists:
-            there = os.path.lexists(path)
+            there = os.path.exists(path)
             if not there and _GLOB.search(path):
                 there = next(glob.iglob(path, recursive=True), None) is not None
             elif not there:
@@ -322,7 +317,7 @@ class Reader:
         path = to_base(path, making.workdir)
         for each in (path, *self._listed(path, making)):
             found, _ = self.index.find(each, making.name)
-            if isinstance(found, Made):
+            if isinstance(found, Made) and found.job != making.name:
                 other = self.workshop.makings[found.job]
                 if other.name not in making.needs:
                     reading.implied.append(other.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import os
 import re
 from typing import Any
 
@@ -62,7 +63,11 @@ class Bench:
         if spec is None or not self._fields_fit(draft, spec):
             return None
         making = Making(
-            number, draft, spec, f"{self.output_dir}/{draft.name}", self.links.depends_on(draft)
+            number,
+            draft,
+            spec,
+            os.path.normpath(f"{self.output_dir}/{draft.name}"),
+            self.links.depends_on(draft),
         )
         making.env = draft.values.env()
         if "run" in draft.fields:
@@ -72,8 +77,11 @@ class Bench:
         making.outputs = draft.texts("outputs")
         making.workdir_text = self._workdir_text(draft)
         self._take_refs(making)
-        if not making.needs:
-            making.needs += self.links.group_needs(draft)
+        group = draft.scope.prefix
+        if not any(group and name.startswith(group) for name in making.needs):
+            for name in self.links.group_needs(draft):
+                if name not in making.needs:
+                    making.needs.append(name)
         return making
 
     def _spec(self, draft: Draft) -> VerbSpec | None:
@@ -191,13 +199,10 @@ class Bench:
                     making.refs.append((ref, node))
                     if ref.job not in making.needs:
                         making.needs.append(ref.job)
-        for field, node in draft.fields.items():
-            if field in ("run", "args", "env", "inputs", "outputs", "workdir", "matrix"):
-                continue
-            self._no_secrets(draft, node)
-
-    def _no_secrets(self, draft: Draft, node: Node) -> None:
-        """Fields that are read later still name their variables now."""
+        if self.session.late:
+            for field, node in draft.fields.items():
+                if field != "matrix":
+                    draft.values.typed(node)  # also what nobody asks for must be right
 
     # ----------------------------------------------------------------- ending
 
@@ -360,7 +365,8 @@ class Bench:
         node = draft.fields.get("resources")
         named = node.value.get("remote") if node is not None else None
         if named is None:
-            return self.remotes[0] if self.mode == "remote" and node is None else "local"
+            everywhere = self.mode == "remote" and node is None and self.remotes
+            return self.remotes[0] if everywhere else "local"
         name = draft.values.plain(named, "resources.remote")
         if name is None:
             return "local"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 
 from oumi_flow.errors import Problem
@@ -22,9 +23,16 @@ _GLOB = re.compile(r"[*?\[]")
 class Links:
     """Resolves names to jobs. `by_name` holds every job by its full name."""
 
-    def __init__(self, session: Session, by_name: Mapping[str, Draft]) -> None:
+    def __init__(
+        self,
+        session: Session,
+        by_name: Mapping[str, Draft],
+        groups: Mapping[str, list[str]],
+    ) -> None:
         self.session = session
         self.by_name = by_name
+        self.groups = groups  # `nightly` -> full names of its jobs
+        self._sorted = sorted(by_name)
         self._matches: dict[tuple[int, str], list[str]] = {}
 
     def depends_on(self, draft: Draft) -> list[str]:
@@ -73,9 +81,8 @@ class Links:
         full = scope.prefix + name
         if full in self.by_name:
             return [full]
-        group = self._inner_group(name, scope)
-        if group:
-            return group
+        if full in self.groups:
+            return self.groups[full]
         if _GLOB.search(name):
             found = [each for each in self._matching(name, scope) if each != own]
             if not found:
@@ -84,19 +91,19 @@ class Links:
         self.session.fault(node, f'depends_on: no job "{name}"', self._hint(name, scope))
         return []
 
-    def _inner_group(self, name: str, scope: Scope) -> list[str]:
-        """Jobs of a group inside a group, `nightly/suite`."""
-        if "/" not in name:
-            return []
-        prefix = f"{scope.prefix}{name}/"
-        return [each for each in self.by_name if each.startswith(prefix)]
-
     def _matching(self, pattern: str, scope: Scope) -> list[str]:
         """Names that match, sorted: the order of jobs in a file shall not matter."""
         key = (id(scope), pattern)
         if key not in self._matches:
+            start = scope.prefix + _GLOB.split(pattern, maxsplit=1)[0]
             match = re.compile(fnmatch.translate(scope.prefix.translate(_QUOTE) + pattern)).match
-            self._matches[key] = sorted(name for name in self.by_name if match(name))
+            found = self._matches[key] = []
+            for number in range(bisect_left(self._sorted, start), len(self._sorted)):
+                name = self._sorted[number]
+                if not name.startswith(start):
+                    break
+                if match(name):
+                    found.append(name)
         return self._matches[key]
 
     def _hint(self, name: str, scope: Scope) -> str:

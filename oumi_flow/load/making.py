@@ -44,7 +44,7 @@ class Making:
     env: dict[str, Text] = field(default_factory=dict)
     inputs: list[tuple[Text, Node]] = field(default_factory=list)
     outputs: list[tuple[Text, Node]] = field(default_factory=list)
-    workdir_text: Text = Text((".",))
+    workdir_text: Text = field(default_factory=lambda: Text((".",)))
     # Known once all that it refers to is.
     workdir: str = "."
     real_args: list[str] = field(default_factory=list)
@@ -54,13 +54,28 @@ class Making:
     others: list[str] = field(default_factory=list)
     canon_merged: dict[str, Any] = field(default_factory=dict)
     canon_others: list[str] = field(default_factory=list)
-    placement: Placement = Placement("", "", "")
+    placement: Placement = field(default_factory=lambda: Placement("", "", ""))
     declared: list[str] = field(default_factory=list)
     broken: bool = False
 
     @property
     def name(self) -> str:
         return self.draft.name
+
+    def forget_refs(self, known: Mapping[str, Making]) -> None:
+        """Drops texts that refer to a job that is not known."""
+
+        def holds(text: Text) -> bool:
+            return all(not ref.job or ref.job in known for ref in text.refs)
+
+        self.refs = [each for each in self.refs if each[0].job in known]
+        self.run = [each for each in self.run if holds(each[0])]
+        self.args = [each for each in self.args if holds(each[0])]
+        self.inputs = [each for each in self.inputs if holds(each[0])]
+        self.outputs = [each for each in self.outputs if holds(each[0])]
+        self.env = {name: text for name, text in self.env.items() if holds(text)}
+        if not holds(self.workdir_text):
+            self.workdir_text = Text((".",))
 
 
 class Workshop:
@@ -152,16 +167,15 @@ class Workshop:
     def settle(self, making: Making) -> None:
         """Everything of a job that others may refer to: workdir, config, place, outputs."""
         making.workdir = self._workdir(making)
-        making.real_args = [
-            self.real(text, making, for_workdir=True) for text, _ in making.args if not text.broken
-        ]
+        making.args = [each for each in making.args if not each[0].broken]
+        making.real_args = [self.real(text, making, for_workdir=True) for text, _ in making.args]
         if making.spec.needs_config:
             self._read_config(making)
         # A job's own outputs may lie in its place: they are asked for in words first.
         choosing = [
             self.real(text, making, for_workdir=False)
-            for text, _ in making.outputs
-            if not any(ref.what == "output_dir" and not ref.job for ref in text.refs)
+            for text, node in making.outputs
+            if not _names_own_place((text, node))
         ]
         try:
             making.placement = choose_place(
@@ -179,15 +193,23 @@ class Workshop:
         making.declared = [
             to_base(self.real(text, making, for_workdir=False), ".") for text, _ in making.outputs
         ]
-        if any(
-            ref.what == "output_dir" and not ref.job for text, _ in making.args for ref in text.refs
-        ):
-            # Such a reference was filled in before the place was known.
-            making.real_args = [
-                self.real(text, making, for_workdir=True) for text, _ in making.args
-            ]
-            if making.spec.needs_config:
-                self._merge(making)
+        if any(map(_names_own_place, making.args)):
+            self._fill_own_place(making)
+
+    def _fill_own_place(self, making: Making) -> None:
+        """`${{ job.output_dir }}` in `args` was filled in before the place was known."""
+        key = making.spec.output_key
+        making.real_args = [
+            # The word that chose the place means the job's folder by it.
+            real if key and real.lstrip("-").startswith(f"{key}=") else again
+            for real, again in zip(
+                making.real_args,
+                [self.real(text, making, for_workdir=True) for text, _ in making.args],
+                strict=True,
+            )
+        ]
+        if making.file is not None:
+            self._merge(making)
 
     def _workdir(self, making: Making) -> str:
         return to_base(self.real(making.workdir_text, making, for_workdir=False), ".")
@@ -207,6 +229,9 @@ class Workshop:
             making.broken = True
             return
         path = self.real(text, making, for_workdir=False)
+        if path.startswith("oumi://") and path not in self.fetched:
+            making.broken = True  # said when it was looked for
+            return
         making.config = self.fetched.get(path, path)
         making.file = self._config(making.config, node)
         if making.file is None:
@@ -266,7 +291,7 @@ class Workshop:
         """The entry of `args` that a word came from."""
         key = arg.partition("=")[0].lstrip("-")
         for (_, node), real in zip(making.args, making.real_args, strict=False):
-            if key and real.lstrip("-").startswith(key):
+            if real.lstrip("-").startswith(key) if key else not _is_arg(real, making.spec):
                 return node
         return making.draft.fields.get("args", making.draft.node)
 
@@ -288,3 +313,15 @@ class Workshop:
             file = making.file
             for problem in self.keys.problems_of(making.spec.name, file.values, file.places):
                 self.session.add(problem)
+
+
+def _names_own_place(written: tuple[Text, Node]) -> bool:
+    return any(ref.what == "output_dir" and not ref.job for ref in written[0].refs)
+
+
+def _is_arg(word: str, spec: VerbSpec) -> bool:
+    try:
+        parse_args([word], spec)
+    except FlowError:
+        return False
+    return True

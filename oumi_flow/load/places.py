@@ -43,8 +43,8 @@ class PlaceIndex:
     def find(self, path: str, own: str) -> tuple[Made | list[str] | None, str]:
         """Who makes `path`, and what of it lies below what was found.
 
-        A list is of jobs whose configs name that place, perhaps several. None: nobody, or the
-        job `own` itself.
+        A list is of jobs whose configs name that place, perhaps several; where `own` is among
+        them it is meant. None: nobody.
         """
         whole = self.absolute(path)
         at = whole
@@ -52,10 +52,10 @@ class PlaceIndex:
             below = whole[len(at) :].strip("/")
             made = self.real.get(at)
             if made is not None:
-                return (None if made.job == own else made), below
+                return made, below
             named = self.named.get(at)
             if named is not None:
-                return (None if own in named else named), below
+                return (Made(own, at, Counts.ALL) if own in named else named), below
             parent = os.path.dirname(at)
             if parent == at:
                 return None, ""

@@ -190,7 +190,7 @@ class _Compiler:
         schema = self.resolve(schema)
         if "title" in schema:
             return str(schema["title"])
-        kind = schema.get("type")
+        kind = schema.get("type", "")
         kinds = kind if isinstance(kind, list) else [kind]
         return " or ".join(_WORDS.get(each, "something else") for each in kinds)
 
@@ -372,7 +372,9 @@ def _minimum(compiler: _Compiler, schema: Mapping[str, Json]) -> Check:
     return check
 
 
-def _at_least(word: str, kind: type) -> Callable[[_Compiler, Mapping[str, Json]], Check]:
+def _at_least(
+    word: str, kind: type[str] | type[list[Any]] | type[dict[str, Any]], noun: str
+) -> Callable[[_Compiler, Mapping[str, Json]], Check]:
     """`minLength`, `minItems`, `minProperties`: all that the format asks for is "not empty"."""
 
     def make(compiler: _Compiler, schema: Mapping[str, Json]) -> Check:
@@ -380,7 +382,6 @@ def _at_least(word: str, kind: type) -> Callable[[_Compiler, Mapping[str, Json]]
 
         def check(node: Node, label: str, report: Report) -> None:
             if isinstance(node.value, kind) and len(node.value) < least:
-                noun = {str: "text", list: "list", dict: "mapping"}[kind]
                 what = f"{label}: " if label else ""
                 got = f"got an empty {noun}"
                 report.problems.append(
@@ -418,8 +419,8 @@ _KEYWORDS: dict[str, Callable[[_Compiler, Mapping[str, Json]], Check | None]] = 
     "anyOf": _any_of,
     "pattern": _pattern,
     "minimum": _minimum,
-    "minLength": _at_least("minLength", str),
-    "minItems": _at_least("minItems", list),
-    "minProperties": _at_least("minProperties", dict),
+    "minLength": _at_least("minLength", str, "text"),
+    "minItems": _at_least("minItems", list, "list"),
+    "minProperties": _at_least("minProperties", dict, "mapping"),
     "uniqueItems": _unique,
 }

@@ -40,6 +40,11 @@ def read_snapshot(
 
     `checked`: only one whose config keys were compared with those that oumi knows will do.
     """
+    import gc
+
+    # Nothing that is made here goes away again, so looking for garbage is wasted time.
+    collecting = gc.isenabled()
+    gc.disable()
     try:
         with open(_file(path, environ, ".json"), "rb") as file:
             head = json.loads(file.readline())
@@ -48,6 +53,9 @@ def read_snapshot(
             return _decoded(json.loads(file.read()), head)
     except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
         return None
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def write_snapshot(

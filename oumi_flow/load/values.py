@@ -337,17 +337,12 @@ class Values:
             ref = self._job_ref(rest, written)
             if ref is not None:
                 return Text((ref,))
-            return (
-                f"cannot read `{written}`: expected jobs.NAME.output_dir, jobs.NAME.log or "
-                "jobs.NAME.outputs.N",
-                did_you_mean(rest.rpartition(".")[2], _JOB_WORDS),
-            )
-        known_names = ("vars.", "matrix.", "env.", "jobs.", *_PLAIN_NAMES)
-        return (
-            f"cannot read `{written}`: expected vars.K, matrix.K, env.K, workflow.name, "
-            "workflow.output_dir, job.name, job.output_dir or jobs.NAME.output_dir",
-            did_you_mean(name, known_names) if "." in name else f"is it vars.{name}?",
-        )
+            expected = "jobs.NAME.output_dir, jobs.NAME.log or jobs.NAME.outputs.N"
+            near = did_you_mean(rest.rpartition(".")[2], _JOB_WORDS)
+            return f"cannot read `{written}`: expected {expected}", near
+        expected = f"vars.K, matrix.K, env.K, {', '.join(_PLAIN_NAMES)} or jobs.NAME.output_dir"
+        near = did_you_mean(name, _PLAIN_NAMES) if "." in name else f"is it vars.{name}?"
+        return f"cannot read `{written}`: expected {expected}", near
 
     def _guarded(self, text: Text, name: str, env_name: str | None) -> Text | tuple[str, str]:
         if env_name is None and any(text.secrets):
