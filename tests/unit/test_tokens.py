@@ -1,0 +1,324 @@
+"""GPU tokens: what is there, what a request may have, and how a lease behaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from oumi_flow.errors import FlowError
+from oumi_flow.model import GpuRequest
+from oumi_flow.tokens import (
+    Gpu,
+    Lease,
+    TokenPool,
+    assign_fixed,
+    check_request,
+    discover,
+    file_system,
+    user_name,
+)
+
+ANY = GpuRequest(1)
+
+
+def some(count: int) -> list[Gpu]:
+    return [Gpu(index) for index in range(count)]
+
+
+class Host:
+    """A lock folder, GPUs that a test rewrites, and pools that are closed at the end."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.leases: list[Lease] = []
+        self.environ: dict[str, str] = {}
+
+    def fake(self, *gpus: dict[str, Any]) -> None:
+        path = self.root / "gpus.json"
+        path.write_text(json.dumps([{"index": index} | gpu for index, gpu in enumerate(gpus)]))
+        self.environ["OUMI_FLOW_FAKE_GPUS"] = str(path)
+
+    def pool(self, gpus: list[Gpu] | None = None, run_id: str = "run-1") -> TokenPool:
+        found = discover(self.environ) if gpus is None else gpus
+        return TokenPool(found, str(self.root / "locks"), run_id=run_id, environ=self.environ)
+
+    def lease(self, pool: TokenPool, request: GpuRequest = ANY, **more: Any) -> Lease:
+        lease = pool.try_lease(request, **more)
+        assert lease is not None
+        self.leases.append(lease)
+        return lease
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    host = Host(tmp_path)
+    yield host
+    for lease in host.leases:
+        lease.close()
+
+
+# what is there
+
+
+def test_no_nvml_means_no_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    import pynvml
+
+    def broken() -> None:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+
+    monkeypatch.setattr(pynvml, "nvmlInit", broken)
+    assert discover({}) == ()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not os.path.exists("/dev/nvidiactl"), reason="no NVIDIA driver here")
+def test_real_gpus_are_found() -> None:
+    gpus = discover({})
+    assert gpus
+    assert [gpu.index for gpu in gpus] == list(range(len(gpus)))
+    assert all(gpu.uuid.startswith("GPU-") and gpu.memory_total > 0 for gpu in gpus)
+
+
+def test_gpus_come_from_the_file_that_stands_in_for_nvml(host: Host) -> None:
+    host.fake(
+        {"uuid": "GPU-a", "name": "H", "memory_total": 80, "memory_used": 8, "utilization": 5},
+        {"uuid": "GPU-b", "processes": [{"pid": 12}], "lost": True},
+        {"uuid": "GPU-c", "mig": ["MIG-1", {"uuid": "MIG-2"}]},
+    )
+    assert discover(host.environ) == (
+        Gpu(0, "GPU-a", "H", 80, 8, 5.0),
+        Gpu(1, "GPU-b", processes=(12,), lost=True),
+        Gpu(2, "GPU-c", mig="MIG-1"),
+        Gpu(2, "GPU-c", mig="MIG-2"),
+    )
+
+
+@pytest.mark.parametrize("text", ["", "{}{", "5", '["x"]', "[{}]", '[{"index": "a"}]'])
+def test_a_broken_stand_in_is_an_error_in_words(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "gpus.json"
+    path.write_text(text)
+    with pytest.raises(FlowError, match="is no list of GPUs"):
+        discover({"OUMI_FLOW_FAKE_GPUS": str(path)})
+
+
+@pytest.mark.parametrize(
+    ("visible", "expected"),
+    [
+        ("1", [1]),
+        ("2,0", [0, 2]),
+        ("", []),
+        ("-1", []),
+        ("0,-1,2", [0]),  # CUDA stops at the first it does not know
+        ("GPU-b", [1]),
+        ("GPU-bb, 0", [0, 1]),
+        ("7", []),
+    ],
+)
+def test_cuda_visible_devices_limits_what_is_there(
+    host: Host, visible: str, expected: list[int]
+) -> None:
+    host.fake({"uuid": "GPU-aa"}, {"uuid": "GPU-bb"}, {"uuid": "GPU-cc"})
+    found = discover(host.environ | {"CUDA_VISIBLE_DEVICES": visible})
+    assert [gpu.index for gpu in found] == expected
+
+
+# leases
+
+
+def test_all_or_none_in_ascending_order(host: Host) -> None:
+    pool, other = host.pool(some(4)), host.pool(some(4), "run-2")
+    three = host.lease(pool, GpuRequest(3))
+    assert (three.devices, three.visible) == ((0, 1, 2), "0,1,2")
+    assert other.try_lease(GpuRequest(2)) is None
+    last = host.lease(other, GpuRequest(1))  # the failed try kept nothing
+    assert last.devices == (3,)
+    three.close()
+    three.close()
+    assert host.lease(other, GpuRequest(-1)).devices == (0,)  # auto
+    assert host.lease(other, GpuRequest(1), allowed=(2, 3)).devices == (2,)
+    assert other.try_lease(GpuRequest(1), allowed=()) is None
+
+
+def test_named_devices_are_had_or_waited_for(host: Host) -> None:
+    pool = host.pool(some(4))
+    held = host.lease(pool, GpuRequest(1, (2,)), holder="train")
+    assert pool.try_lease(GpuRequest(2, (1, 2))) is None
+    assert host.lease(pool, GpuRequest(2, (3, 1))).devices == (1, 3)
+    assert pool.try_lease(GpuRequest(1, (9,))) is None
+    held.close()
+    assert host.lease(pool, GpuRequest(1, (2,))).visible == "2"
+
+
+def test_who_holds_a_token_can_be_read_by_others(host: Host) -> None:
+    host.lease(host.pool(some(3)), GpuRequest(1, (1,)), holder="train-1")
+    other = host.pool(some(3), "run-2")
+    (holder,) = other.holders()
+    assert (holder.index, holder.run, holder.job) == (1, "run-1", "train-1")
+    assert holder.user == user_name()
+    assert holder.since > 0
+    words = f"GPU 1: held by run run-1, user {user_name()}"
+    assert other.waiting_for(GpuRequest(2, (0, 1))) == words
+    assert other.waiting_for(ANY, allowed=(0, 2)) == ""
+    host.leases.pop().close()
+    assert other.holders() == ()
+    assert other.waiting_for(GpuRequest(1, (1,))) == ""
+
+
+def test_a_holder_that_wrote_garbage_still_holds(host: Host) -> None:
+    lease = host.lease(host.pool(some(1)))
+    os.ftruncate(lease.descriptors[0], 0)
+    os.pwrite(lease.descriptors[0], b"\0{[", 0)
+    assert host.pool(some(1)).waiting_for(ANY) == "GPU 0: held by another run"
+
+
+def test_least_busy_first_and_no_strangers_company(host: Host) -> None:
+    gpu = {"memory_total": 100}
+    host.fake(
+        gpu | {"memory_used": 50},
+        gpu | {"memory_used": 10, "utilization": 90},
+        gpu | {"memory_used": 10, "utilization": 20},
+        gpu | {"memory_used": 0, "processes": [{"pid": 4242}]},
+    )
+    pool = host.pool()
+    order = [host.lease(pool, strategy="load_balanced").devices for _ in range(3)]
+    assert order == [(2,), (1,), (0,)]
+    assert pool.try_lease(ANY, strategy="load_balanced") is None
+    stranger = "GPU 3: in use by process 4242, which is no job of ours"
+    assert pool.waiting_for(GpuRequest(1, (3,)), strategy="load_balanced") == stranger
+    assert host.lease(pool).devices == (3,)  # dynamic does not look
+
+
+def test_without_nvml_the_one_used_least_so_far_is_taken(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("oumi_flow.tokens.survey", lambda environ: ())
+    pool = host.pool(some(3))
+    order = []
+    for _ in range(6):
+        lease = host.lease(pool, strategy="load_balanced")
+        order.append(lease.devices[0])
+        lease.close()
+    assert order[:3] == [0, 1, 2]
+
+
+def test_a_lost_gpu_is_set_aside(host: Host) -> None:
+    host.fake({"lost": True}, {}, {})
+    pool = host.pool()
+    pool.set_aside(1)
+    assert host.lease(pool).devices == (2,)
+    assert "GPU 0: lost; GPU 1: lost" in pool.waiting_for(ANY)
+
+
+def test_mig_instances_have_tokens_of_their_own(host: Host) -> None:
+    host.fake({"uuid": "GPU-a", "mig": ["MIG-1", "MIG-2"]}, {"uuid": "GPU-b"})
+    pool = host.pool()
+    assert pool.indices == (0, 1)
+    first = host.lease(pool, GpuRequest(1, (0,)))
+    second = host.lease(pool, GpuRequest(1, (0,)))
+    assert (first.visible, second.visible) == ("MIG-1", "MIG-2")
+    assert pool.try_lease(GpuRequest(1, (0,))) is None
+    assert host.lease(pool).visible == "1"
+
+
+# the folder
+
+
+def test_everybody_may_use_the_folder_and_its_locks(host: Host) -> None:
+    before = os.umask(0o077)
+    try:
+        host.lease(host.pool([Gpu(0, "GPU-a")]))
+    finally:
+        os.umask(before)
+    (boot,) = (host.root / "locks").iterdir()
+    assert [path.name for path in boot.iterdir()] == ["gpu-GPU-a.lock"]
+    modes = [stat.S_IMODE(path.stat().st_mode) for path in (boot.parent, boot, *boot.iterdir())]
+    assert modes == [0o1777, 0o1777, 0o666]
+
+
+@pytest.mark.parametrize("trap", ["link", "fifo", "folder"])
+def test_a_trap_in_place_of_a_lock_is_refused(host: Host, trap: str) -> None:
+    host.lease(host.pool(some(1)))
+    (boot,) = (host.root / "locks").iterdir()
+    victim = host.root / "victim"
+    victim.write_text("precious")
+    path = boot / "gpu-7.lock"
+    if trap == "link":
+        path.symlink_to(victim)
+    elif trap == "fifo":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+    with pytest.raises(FlowError, match="cannot be used"):
+        host.pool([Gpu(7)]).try_lease(ANY)
+    assert victim.read_text() == "precious"
+    assert host.pool([Gpu(7)]).holders() == ()
+
+
+def test_a_folder_that_is_a_link_or_a_file_is_refused(host: Host) -> None:
+    (host.root / "elsewhere").mkdir()
+    (host.root / "locks").symlink_to(host.root / "elsewhere")
+    with pytest.raises(FlowError, match="OUMI_FLOW_LOCK_DIR"):
+        host.pool(some(1)).try_lease(ANY)
+    (host.root / "locks").unlink()
+    (host.root / "locks").write_text("")
+    with pytest.raises(FlowError, match="not a folder"):
+        host.pool(some(1)).try_lease(ANY)
+
+
+def test_network_file_systems_are_refused(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("oumi_flow.tokens.file_system", lambda path: "nfs4")
+    with pytest.raises(FlowError, match=r"network file system: .* is on nfs4"):
+        host.pool(some(1)).try_lease(ANY)
+
+
+def test_the_file_system_is_that_of_the_nearest_mount() -> None:
+    assert file_system("/proc/self/no/such/thing") == "proc"
+    assert file_system("/") not in ("", "proc")
+
+
+def test_the_folder_comes_from_the_environment(tmp_path: Path) -> None:
+    pool = TokenPool(some(1), environ={"OUMI_FLOW_LOCK_DIR": str(tmp_path / "here")})
+    assert not (tmp_path / "here").exists()
+    lease = pool.try_lease(ANY)
+    assert lease is not None
+    lease.close()
+    assert (tmp_path / "here").is_dir()
+
+
+# planning
+
+
+def test_fixed_binds_the_longest_first_to_the_least_loaded() -> None:
+    jobs = [("a", 10.0, 1), ("b", 60.0, 1), ("c", 30.0, 1), ("d", 20.0, 1), ("e", None, 1)]
+    # e counts as the mean, 30; so b | c e | … in order of length
+    assert assign_fixed(jobs, [0, 1]) == {"b": (0,), "c": (1,), "e": (1,), "d": (0,), "a": (1,)}
+    assert assign_fixed([("x", None, 2), ("y", None, 9)], [4, 5, 6]) == {
+        "x": (4, 5),
+        "y": (4, 5, 6),
+    }
+    assert assign_fixed([], [0]) == {}
+
+
+@pytest.mark.parametrize(
+    ("request_", "available", "listed", "words"),
+    [
+        (GpuRequest(1), [0], False, ""),
+        (GpuRequest(-1), [], False, ""),
+        (GpuRequest(2, (0, 3)), [0, 3], True, ""),
+        (GpuRequest(1), [], False, "wants a GPU, and there is no GPU here: leave `gpu` out"),
+        (GpuRequest(1, (0,)), [], False, "wants GPU 0, and there is no GPU here"),
+        (GpuRequest(4), [0, 1], False, "wants 4 GPUs at once, and this host has 2 (0, 1)"),
+        (GpuRequest(2, (1, 5)), [0, 1], True, "wants GPU 5, and the workflow lists 0, 1"),
+    ],
+)
+def test_a_request_that_can_never_be_met_gets_advice(
+    request_: GpuRequest, available: list[int], listed: bool, words: str
+) -> None:
+    found = check_request(request_, available, listed=listed)
+    assert words in found if words else found == ""
