@@ -360,7 +360,18 @@ _TELLING = (
     "loss",
     "train_loss",
 )
-_DULL = ("runtime", "_second", "epoch", "flos", "step", "tokens", "seen", "seconds", "trial")
+_DULL = (
+    "runtime",
+    "_second",
+    "epoch",
+    "flos",
+    "step",
+    "tokens",
+    "seen",
+    "seconds",
+    "trial",
+    "stderr",
+)
 
 
 def key_metrics(metrics: Mapping[str, Any], limit: int = 1) -> list[tuple[str, float]]:

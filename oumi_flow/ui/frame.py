@@ -15,7 +15,7 @@ from oumi_flow.model import EMPTY, JobState, Progress
 from oumi_flow.text import duration
 from oumi_flow.ui import cells
 from oumi_flow.ui.layout import cut
-from oumi_flow.ui.lines import gpu_tag, number, time_left_words
+from oumi_flow.ui.lines import gpu_tag, number, time_left_words, waiting_words
 from oumi_flow.ui.theme import Line, Span, Theme, line_width
 
 Ask = Callable[[str], Progress | None]
@@ -246,7 +246,7 @@ def _queue(
     wide = max(map(cells.width, names.values()), default=0)
     lines: list[Line] = []
     for row in rows:
-        words = _waits(board, row, now)
+        words = waiting_words(board, row, now)
         text = theme.text(words)
         lead = f"  {cells.pad(names[row.name], wide)}  "
         lines.append([("", lead), ("muted", cells.fit(text, theme.width - wide - 4, theme.more))])
@@ -254,17 +254,3 @@ def _queue(
         word = "more waiting" if rows else "waiting"
         lines.append([("muted", f"  {theme.more} and {total - len(rows)} {word}")])
     return lines
-
-
-def _waits(board: Board, row: JobRow, now: float) -> str:
-    if row.state is JobState.RETRYING:
-        after = max(0.0, (row.retry_at or now) - now)
-        when = f"in {duration(after)}" if after >= 1 else "is due"
-        return f"{row.cause or 'failed'}; attempt {row.attempt + 1} {when}"
-    if row.state is JobState.QUEUED:
-        return f"waits for {row.waiting_for or 'a slot'}"
-    needs = board.waits_for(row)
-    if not needs:
-        return "is looked at"
-    more = f" (+{len(needs) - 2} more)" if len(needs) > 2 else ""
-    return f"waits for {', '.join(needs[:2])}{more}"

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from oumi_flow.ui import cells
 from oumi_flow.ui.theme import Line, Span, Theme, line_width
 
-_LEAST = 8  # a column is not cut below this
+_LEAST = 10  # a column is not cut below this
 
 
 def columns(
@@ -18,13 +18,16 @@ def columns(
     header: Sequence[str] = (),
     right: Collection[int] = (),
     middle: Collection[int] = (0,),
+    whole: Collection[int] = (),
+    drop: Sequence[int] = (),
     indent: int = 2,
     gap: int = 2,
 ) -> list[Line]:
     """The rows with their cells below each other, cut to the theme's width.
 
-    `right`: columns of numbers. `middle`: columns that are cut in their middle, as names are; the
-    widest column is cut first. A column that is empty everywhere is left out.
+    `right`: columns of numbers, never cut, as those in `whole`. `middle`: cut in their middle, as
+    names are. Columns in `drop` go first when there is no room for all, then the widest is cut.
+    A column that is empty everywhere is left out.
     """
     table = [*([[[("muted", word)] for word in header]] if header else []), *map(list, rows)]
     if not table:
@@ -36,7 +39,13 @@ def columns(
     used = [i for i in range(count) if any(line_width(row[i]) for row in table[start:])]
     widths = {i: max(line_width(row[i]) for row in table) for i in used}
     if theme.width:
-        _shrink(widths, theme.width - indent - gap * (len(used) - 1))
+        rigid = {i for i in used if i in right or i in whole}
+        for column in drop:
+            least = sum(w if i in rigid else min(w, _LEAST) for i, w in widths.items())
+            if column in widths and indent + least + gap * (len(widths) - 1) > theme.width:
+                del widths[column]
+        used = list(widths)
+        _shrink(widths, rigid, theme.width - indent - gap * (len(used) - 1))
     lines = []
     for row in table:
         line: Line = [("", " " * indent)]
@@ -50,14 +59,15 @@ def columns(
     return lines
 
 
-def _shrink(widths: dict[int, int], room: int) -> None:
+def _shrink(widths: dict[int, int], rigid: Collection[int], room: int) -> None:
     over = sum(widths.values()) - room
-    while over > 0:
-        widest = max(widths, key=lambda i: widths[i])
+    soft = [i for i in widths if i not in rigid]
+    while over > 0 and soft:
+        widest = max(soft, key=lambda i: widths[i])
         if widths[widest] <= _LEAST:
             return
         # Down to the next widest, or as much as is asked.
-        others = [w for i, w in widths.items() if i != widest and w < widths[widest]]
+        others = [widths[i] for i in soft if widths[i] < widths[widest]]
         step = min(over, max(1, widths[widest] - max([*others, _LEAST])))
         widths[widest] -= step
         over -= step

@@ -270,6 +270,21 @@ def rough(seconds: float) -> str:
     return duration(round(seconds / grain) * grain)
 
 
+def waiting_words(board: Board, row: JobRow, now: float) -> str:
+    """What a job that has not ended and does not run waits for."""
+    if row.state is JobState.RETRYING:
+        after = max(0.0, (row.retry_at or now) - now)
+        when = f"in {duration(after)}" if after >= 1 else "is due"
+        return f"{row.cause or 'failed'}; attempt {row.attempt + 1} {when}"
+    if row.state is JobState.QUEUED:
+        return f"waits for {row.waiting_for or 'a slot'}"
+    needs = board.waits_for(row)
+    if not needs:
+        return ""
+    more = f" (+{len(needs) - 2} more)" if len(needs) > 2 else ""
+    return f"waits for {', '.join(needs[:2])}{more}"
+
+
 def heading(board: Board) -> Line:
     """`sft-sweep: 2 will run, 1 may run, 7 up to date`."""
     tally = Counter(row.decision for row in board.rows.values())
@@ -296,7 +311,9 @@ def summary(board: Board, now: float) -> Line:
         for state in _SUMMARY
         if board.counts[state]
     ]
-    left = board.total - board.ended
+    if board.running:  # of a lost run: they live on under their supervisors
+        parts.append((STATE_STYLE["running"], f"{len(board.running)} still running"))
+    left = board.total - board.ended - len(board.running)
     if left:
         parts.append(("muted", f"{left} not run"))
     line: Line = [*_joined(parts or [("muted", "no jobs")])]
@@ -346,13 +363,8 @@ def group_failures(rows: Iterable[JobRow], tail: Tail = no_tail) -> list[Failure
 
 def failure_lines(failure: Failure, theme: Theme, limit: int = _LOG_LINES) -> list[Line]:
     first, *others = failure.jobs
-    lines: list[Line] = [
-        [
-            ("bad", "failed: "),
-            ("name", theme.text(first)),
-            ("", f" ({failure.cause})" if failure.cause else ""),
-        ]
-    ]
+    cause = f" ({theme.text(failure.cause)})" if failure.cause else ""
+    lines = paragraph([("bad", "failed: "), ("name", theme.text(first)), ("", cause)], theme)
     if others:
         names = [("", f"{name}, ") for name in map(theme.text, others[:20])]
         names[-1] = ("", names[-1][1].removesuffix(", "))
