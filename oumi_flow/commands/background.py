@@ -21,14 +21,13 @@ def detach(options: argparse.Namespace, opened: Opened) -> int:
     """
     import subprocess
 
-    from oumi_flow.store import new_run_id
+    from oumi_flow.commands.words import in_background
+    from oumi_flow.store.runs import new_run_id
 
     store, run_id = opened.store, new_run_id()
     store.files.make_folder(store.paths.run_folder(run_id))
     said = f"{store.paths.run_folder(run_id)}/output.txt"
-    words = [word for word in options.command_line if word != "--detach"]
-    # The folder is ours already: a relative -C would be gone to twice.
-    words = _without_chdir(words)
+    words = in_background(options.command_line)
     with open(said, "wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "oumi_flow", *words, "--no-tui", "--run-id", run_id, "-C", "."],
@@ -55,16 +54,3 @@ def detach(options: argparse.Namespace, opened: Opened) -> int:
         file=sys.stderr,
     )
     return OK
-
-
-def _without_chdir(words: list[str]) -> list[str]:
-    kept: list[str] = []
-    skip = False
-    for word in words:
-        if skip:
-            skip = False
-        elif word == "-C":
-            skip = True
-        elif not (word.startswith("-C") and not word.startswith("--")):
-            kept.append(word)
-    return kept

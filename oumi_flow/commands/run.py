@@ -7,13 +7,17 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from oumi_flow.errors import BAD_WORKFLOW, JOBS_FAILED, OK, FlowError
+from oumi_flow.errors import JOBS_FAILED, OK, FlowError
 from oumi_flow.model import Decision, Plan
 
 if TYPE_CHECKING:
     from oumi_flow.commands.opening import Opened
     from oumi_flow.events import RunFinished
+    from oumi_flow.executors.base import Executor
+    from oumi_flow.runner.recover import Recovered
+    from oumi_flow.runner.work import Work
 
+NO_OUMI = ("oumi",)  # what a command begins with before oumi is looked for
 _SIGNALLED = {"SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143}
 
 
@@ -41,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
 
         _refuse(plan, options)
         return detach(options, opened)
-    return _perform(opened, options)
+    return _perform(plan, opened, options)
 
 
 def _check_flags(options: argparse.Namespace) -> None:
@@ -74,7 +78,7 @@ def _nothing_to_do(plan: Plan, opened: Opened, options: argparse.Namespace) -> i
 
 def _keep_stamps(plan: Plan, opened: Opened) -> None:
     """So that the next run need not read these files again. A folder in use is left alone."""
-    from oumi_flow.store import new_run_id
+    from oumi_flow.store.runs import new_run_id
 
     try:
         with opened.store.lock(new_run_id(), opened.workflow):
@@ -98,7 +102,7 @@ def _refuse(plan: Plan, options: argparse.Namespace) -> tuple[str, ...]:
                 hint="take `remote` out of its resources",
             )
     if all(verbs.verb(job.verb).is_shell for job in waiting):
-        return ("oumi",)
+        return NO_OUMI
     from oumi_flow.oumi_cli import find_oumi, missing_oumi
 
     found = find_oumi(options.oumi, os.environ)
@@ -107,102 +111,118 @@ def _refuse(plan: Plan, options: argparse.Namespace) -> tuple[str, ...]:
     return found
 
 
-def _perform(opened: Opened, options: argparse.Namespace) -> int:
-    from oumi_flow.commands.opening import make_plan, open_workflow, software_of
-    from oumi_flow.commands.resources import choose_gpus, slots
-    from oumi_flow.commands.views import open_view, stopped_by_signals
+def _perform(plan: Plan, opened: Opened, options: argparse.Namespace) -> int:
+    """Hold the folder, settle what a lost run left, plan again under the lock, and run."""
+    from oumi_flow.commands.opening import make_plan
     from oumi_flow.executors.base import find_executor
-    from oumi_flow.load.snapshot import record_base
-    from oumi_flow.oumi_cli import oumi_version
     from oumi_flow.runner.recover import recover
-    from oumi_flow.runner.running import run as run_plan
-    from oumi_flow.runner.telling import Teller
-    from oumi_flow.runner.terms import Options, StopFlag
-    from oumi_flow.runner.watch import Watch
-    from oumi_flow.runner.work import Work
-    from oumi_flow.store import new_run_id
-    from oumi_flow.store.runs import register_run
-    from oumi_flow.tokens import TokenPool
+    from oumi_flow.store.runs import new_run_id
 
-    workflow, store = opened.workflow, opened.store
+    store = opened.store
     run_id = options.run_id or new_run_id()
-    with store.lock(run_id, workflow) as lock:
+    with store.lock(run_id, opened.workflow):
         executor = find_executor("local")
         try:
             problems = executor.check()
             if problems:
                 raise FlowError("; ".join(problems))
-            # What a lost run left is settled first: what it finished is not to be planned again.
-            recovered = recover(workflow, store, executor, opened.disk)
+            work = _worker(plan, opened, options, run_id)
+            recovered = recover(opened.workflow, store, executor, work)
+            # Only now: what another run finished meanwhile, or a lost one had, is not run again.
             plan = make_plan(opened, options)
             if not plan.to_run and not plan.may_run:
-                store.write_index()
+                work.settle()
                 return _nothing_to_do(plan, opened, options)
-            oumi = _refuse(plan, options)
-            gpus, warnings = choose_gpus(plan, options)
-            version = oumi_version(oumi) if oumi != ("oumi",) else ""
-            work = Work(
-                plan,
-                store,
-                opened.disk,
-                run_id=run_id,
-                environ=os.environ,
-                oumi=oumi,
-                versions={"oumi": version} if version else {},
-                software=software_of(options),
-            )
-            work.stage(plan)
-            record_base(workflow.path, os.getcwd())
-            register_run(
-                run_id,
-                workflow.output_dir,
-                workflow.name,
-                workflow.path,
-                options.command_line,
-                os.getcwd(),
-            )
-            indices = tuple(sorted({gpu.index for gpu in gpus}))
-            asked = Options(
-                run_id=run_id,
-                max_parallel=slots(options, workflow, len(indices)),
-                gpus=indices,
-                allocation=workflow.allocation,
-                fail_fast=options.fail_fast,
-                timeout=workflow.timeout,
-            )
-            watch = Watch(store)
-            view = open_view(options, opened, watch)
-            log = store.open_events(run_id)
-            stop = StopFlag()
-            teller = Teller([log.append, view])
-            try:
-                with stopped_by_signals(stop.request), view.ticking():
-                    from oumi_flow.commands.planning import planned, run_started
-
-                    teller.say(run_started(run_id, workflow, asked))
-                    teller.say(planned(plan))
-                    for note in [*warnings, *recovered.notes, *workflow.warnings]:
-                        teller.say(note)
-                    finished = run_plan(
-                        plan,
-                        work=work,
-                        executor=executor,
-                        tokens=TokenPool(gpus, run_id=run_id) if gpus else None,
-                        emit=teller,
-                        options=asked,
-                        stop=stop,
-                        control=store.control(run_id).poll,
-                        watch=watch,
-                        adopted=recovered.adopted,
-                    )
-            finally:
-                watch.close()
-                log.close()
-                view.close()
-            work.settle()
+            return _run(plan, opened, options, run_id, work, executor, recovered)
         finally:
             executor.close()
-            del lock
+
+
+def _worker(plan: Plan, opened: Opened, options: argparse.Namespace, run_id: str) -> Work:
+    from oumi_flow.commands.opening import software_of
+    from oumi_flow.oumi_cli import oumi_version
+    from oumi_flow.runner.work import Work
+
+    oumi = _refuse(plan, options)
+    version = oumi_version(oumi) if oumi != NO_OUMI else ""
+    return Work(
+        opened.workflow,
+        opened.store,
+        opened.disk,
+        run_id=run_id,
+        environ=os.environ,
+        oumi=oumi,
+        versions={"oumi": version} if version else {},
+        software=software_of(options),
+    )
+
+
+def _run(
+    plan: Plan,
+    opened: Opened,
+    options: argparse.Namespace,
+    run_id: str,
+    work: Work,
+    executor: Executor,
+    recovered: Recovered,
+) -> int:
+    from oumi_flow.commands.planning import planned, run_started
+    from oumi_flow.commands.resources import choose_gpus, slots
+    from oumi_flow.commands.views import open_view, stopped_by_signals
+    from oumi_flow.events import Note
+    from oumi_flow.load.snapshot import record_base
+    from oumi_flow.runner.running import run as run_plan
+    from oumi_flow.runner.telling import Teller
+    from oumi_flow.runner.terms import Options, StopFlag
+    from oumi_flow.runner.watch import Watch
+    from oumi_flow.store.runs import register_run
+    from oumi_flow.tokens import TokenPool
+
+    workflow, store, base = opened.workflow, opened.store, os.getcwd()
+    gpus, warnings = choose_gpus(plan, options)
+    indices = tuple(sorted({gpu.index for gpu in gpus}))
+    asked = Options(
+        run_id=run_id,
+        max_parallel=slots(options, workflow, len(indices)),
+        gpus=indices,
+        allocation=workflow.allocation,
+        fail_fast=options.fail_fast,
+        timeout=workflow.timeout,
+    )
+    work.stage(plan)
+    record_base(workflow.path, base)
+    words = options.command_line
+    register_run(run_id, workflow.output_dir, workflow.name, workflow.path, words, base)
+    stop = StopFlag()
+    log = store.open_events(run_id)
+    watch = Watch(store)
+    view = open_view(options, opened, watch)
+    teller = Teller([log.append, view])
+    try:
+        with stopped_by_signals(stop.request), view.ticking():
+            teller.say(run_started(run_id, workflow, asked))
+            teller.say(planned(plan))
+            for text in [*recovered.notes, *workflow.warnings]:
+                teller.say(Note(text))
+            for note in warnings:
+                teller.say(note)
+            finished = run_plan(
+                plan,
+                work=work,
+                executor=executor,
+                tokens=TokenPool(gpus, run_id=run_id) if gpus else None,
+                emit=teller,
+                options=asked,
+                stop=stop,
+                control=store.control(run_id).poll,
+                watch=watch,
+                adopted=recovered.adopted,
+            )
+    finally:
+        watch.close()
+        view.close()
+        log.close()
+    work.settle()
     return _exit_code(finished)
 
 
@@ -210,6 +230,3 @@ def _exit_code(finished: RunFinished) -> int:
     if finished.state == "interrupted":
         return _SIGNALLED.get(finished.cause, JOBS_FAILED)
     return OK if finished.state == "done" else JOBS_FAILED
-
-
-__all__ = ["BAD_WORKFLOW", "run"]

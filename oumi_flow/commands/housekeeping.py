@@ -1,0 +1,191 @@
+"""Commands that change what is kept, and run nothing: `touch`, `rename`, `clean`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from oumi_flow.errors import OK, FlowError
+
+if TYPE_CHECKING:
+    from oumi_flow.commands.opening import Opened
+
+
+def touch(options: argparse.Namespace) -> int:
+    """Write markers for what is there. Raises FlowError when a job's outputs are not."""
+    from oumi_flow import staleness
+    from oumi_flow.commands.opening import open_all
+    from oumi_flow.planner import find_jobs
+    from oumi_flow.store.runs import new_run_id
+
+    opened = open_all(options)
+    workflow, store, disk = opened.workflow, opened.store, opened.disk
+    wanted = find_jobs(options.jobs, [job.name for job in workflow.jobs])
+    pasts = store.pasts(workflow.jobs)
+    build_keys = {
+        name: past.trace.build_key for name, past in pasts.items() if past.trace is not None
+    }
+    at, made = time.time(), []
+    with store.lock(new_run_id(), workflow):
+        for job in workflow.jobs:
+            if job.name not in wanted:
+                continue
+            outputs = staleness.observe_outputs(job, disk)
+            for output in job.outputs:
+                if outputs[output.key].kind == "missing":
+                    raise FlowError(
+                        f'job "{job.name}": {output.path} is not there, so it cannot be taken as made',
+                        hint=f"`oumi-flow run {options.file} {job.name}` makes it",
+                    )
+            unmade = [item for item in job.inputs if _is_unmade(item.path, item.producer, build_keys)]
+            if unmade:
+                raise FlowError(
+                    f'job "{job.name}": it needs "{unmade[0].producer}", which has not been made',
+                    hint=f"touch or run {unmade[0].producer} first",
+                )
+            inputs = staleness.observe_inputs(job, disk, build_keys)
+            trace = staleness.trace_of(
+                job, inputs, outputs, started=at, finished=at, attempt=0, exit_code=None
+            )
+            store.make_folder(job.name)
+            store.forget_attempt(job.name)
+            store.write_marker(trace)
+            build_keys[job.name] = trace.build_key
+            made.append((job, trace))
+            print(f"{job.name}: taken as made")
+        for trace in staleness.settle(made, disk):
+            store.keep(trace)
+        store.write_index()
+    return OK
+
+
+def _is_unmade(path: str, producer: str, build_keys: dict[str, str]) -> bool:
+    return bool(producer) and producer not in build_keys and not (path and os.path.exists(path))
+
+
+def rename(options: argparse.Namespace) -> int:
+    """Move a job's folder, with all that is known of it. Raises FlowError."""
+    from dataclasses import replace
+
+    from oumi_flow.commands.opening import open_all
+    from oumi_flow.store.runs import new_run_id
+    from oumi_flow.text import did_you_mean
+
+    opened = open_all(options)
+    workflow, store = opened.workflow, opened.store
+    names = [job.name for job in workflow.jobs]
+    old, new = options.old, options.new
+    if new not in names:
+        raise FlowError(
+            f'there is no job "{new}" in {options.file}',
+            hint=did_you_mean(new, names) or "rename the job in the workflow file first",
+        )
+    if old in names:
+        raise FlowError(f'"{old}" is still a job of {options.file}', hint="rename it there first")
+    with store.lock(new_run_id(), workflow):
+        if not os.path.isdir(store.paths.job_state(old)):
+            known = list(store.orphans(workflow, thorough=True))
+            raise FlowError(
+                f'no job "{old}" was ever run in {workflow.output_dir}',
+                hint=did_you_mean(old, known) or "`oumi-flow run FILE --dry-run` lists what is left over",
+            )
+        target = store.paths.job_folder(new)
+        if os.path.lexists(target):
+            raise FlowError(
+                f"{target} exists already", hint=f"`oumi-flow clean {options.file} {new}` removes it"
+            )
+        trace = store.trace(old)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        os.rename(store.paths.job_folder(old), target)
+        if trace is not None:
+            store.write_marker(replace(trace, job=new))
+        store.write_index()
+    print(f"{old} is {new} now")
+    return OK
+
+
+def clean(options: argparse.Namespace) -> int:
+    """Remove job folders, orphans or kept results below the output folder, after asking."""
+    from oumi_flow.commands.opening import open_all
+    from oumi_flow.store.runs import new_run_id
+
+    opened = open_all(options)
+    doomed = _doomed(opened, options)
+    if not doomed:
+        print("nothing to remove")
+        return OK
+    from oumi_flow.text import count, size
+
+    total = 0
+    for path in doomed:
+        taken = _size(path)
+        total += taken
+        print(f"  {path}  {size(taken)}")
+    question = f"remove {count(len(doomed), 'folder')}, {size(total)}?"
+    if not options.yes and not _agreed(question):
+        print("nothing was removed", file=sys.stderr)
+        return 1
+    with opened.store.lock(new_run_id(), opened.workflow):
+        for path in doomed:
+            _remove(path)
+        opened.store.write_index()
+    print(f"removed {count(len(doomed), 'folder')}, {size(total)}")
+    return OK
+
+
+def _doomed(opened: Opened, options: argparse.Namespace) -> list[str]:
+    """What is to go, all of it below the output folder and none of it a link out of it."""
+    from oumi_flow.planner import find_jobs
+
+    workflow, store = opened.workflow, opened.store
+    paths: list[str] = []
+    if options.cache:
+        paths.append(store.paths.cache)
+    if options.orphans:
+        paths += [store.paths.job_folder(name) for name in store.orphans(workflow, thorough=True)]
+    if options.jobs or not (options.cache or options.orphans):
+        names = [job.name for job in workflow.jobs]
+        chosen = find_jobs(options.jobs, names) if options.jobs else set(names)
+        paths += [store.paths.job_folder(name) for name in names if name in chosen]
+    return [path for path in _outermost(paths) if os.path.lexists(path)]
+
+
+def _outermost(paths: Sequence[str]) -> list[str]:
+    kept: list[str] = []
+    for path in sorted(set(paths)):
+        if not kept or not path.startswith(kept[-1] + "/"):
+            kept.append(path)
+    return kept
+
+
+def _agreed(question: str) -> bool:
+    if not sys.stdin.isatty():
+        raise FlowError(f"{question} cannot ask without a terminal", hint="-y says yes")
+    print(f"{question} [y/N] ", end="", flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _size(path: str) -> int:
+    if os.path.islink(path) or not os.path.isdir(path):
+        return os.lstat(path).st_size
+    total = 0
+    for folder, _, files in os.walk(path):
+        for name in files:
+            try:
+                total += os.lstat(os.path.join(folder, name)).st_size
+            except OSError:
+                continue
+    return total
+
+
+def _remove(path: str) -> None:
+    from shutil import rmtree
+
+    if os.path.islink(path) or not os.path.isdir(path):
+        os.unlink(path)
+    else:
+        rmtree(path)

@@ -1,0 +1,75 @@
+"""FILE or RUN: which run of which folder a command is about."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from oumi_flow.errors import FlowError
+
+if TYPE_CHECKING:
+    from oumi_flow.store import Store
+    from oumi_flow.store.runs import UserRun
+
+
+@dataclass(slots=True)
+class Found:
+    """A run that told events; the process stands in its base folder."""
+
+    store: Store
+    run_id: str
+    path: str  # of the workflow file
+
+
+def find_target(target: str | None, options: argparse.Namespace) -> Found:
+    """The run meant: a run id, else a workflow file's newest or live run, else the user's newest.
+
+    Goes to the run's base folder. Raises FlowError when there is none.
+    """
+    if target is None:
+        from oumi_flow.store.runs import user_runs
+
+        runs = user_runs()
+        if not runs:
+            raise FlowError("no run of yours is known", hint="`oumi-flow run FILE` starts one")
+        return _of_run(runs[0])
+    if _is_file(target):
+        return _of_file(target, options)
+    from oumi_flow.store.runs import find_run, user_runs
+    from oumi_flow.text import did_you_mean
+
+    run = find_run(target)
+    if run is None:
+        known = [run.run_id for run in user_runs()]
+        raise FlowError(
+            f"{target}: no such file, and no run of that name",
+            hint=did_you_mean(target, known) or "`oumi-flow status` lists your runs",
+        )
+    return _of_run(run)
+
+
+def _is_file(target: str) -> bool:
+    return os.path.exists(target) or target.endswith((".yaml", ".yml"))
+
+
+def _of_run(run: UserRun) -> Found:
+    from oumi_flow.store import Store
+
+    output_dir = run.output_dir
+    if os.path.isdir(run.base):
+        os.chdir(run.base)
+        output_dir = os.path.relpath(output_dir, run.base)
+    return Found(Store(output_dir), run.run_id, run.path)
+
+
+def _of_file(target: str, options: argparse.Namespace) -> Found:
+    from oumi_flow.commands.opening import open_all
+
+    options.file = target
+    opened = open_all(options)
+    latest = opened.store.latest_run()
+    if latest is None:
+        raise FlowError(f"{target}: has not been run yet", hint=f"`oumi-flow run {target}`")
+    return Found(opened.store, latest, opened.workflow.path)

@@ -1,0 +1,40 @@
+"""Command lines of runs, written again for another process or another day."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+# Flags that belong to one invocation, with whether they take a word of their own.
+_PLACE = {"-C": True, "--run-id": True, "--detach": False}
+# What was forced once and finished is not to be forced again.
+_FORCE = {"-f": True, "--force": True, "-F": False, "--force-all": False}
+
+
+def in_background(words: Sequence[str]) -> list[str]:
+    """The same run, for a process that stands in the base folder already."""
+    return _without(words, _PLACE)
+
+
+def again(words: Sequence[str]) -> list[str]:
+    """The same run once more, from wherever."""
+    return _without(words, {**_PLACE, **_FORCE})
+
+
+def _without(words: Sequence[str], flags: dict[str, bool]) -> list[str]:
+    kept: list[str] = []
+    skip = False
+    for word in words:
+        if skip:
+            skip = False
+        elif word in flags:
+            skip = flags[word]
+        elif not _is_joined(word, flags):
+            kept.append(word)
+    return kept
+
+
+def _is_joined(word: str, flags: dict[str, bool]) -> bool:
+    """`--run-id=X`, `-CDIR`."""
+    if word.startswith("--"):
+        return word.partition("=")[0] in flags and "=" in word
+    return len(word) > 2 and word[:2] in flags and flags[word[:2]]
