@@ -24,7 +24,15 @@ from oumi_flow.disk.files import (
     take_stamp,
     unreadable,
 )
-from oumi_flow.disk.walk import EMPTY_FOLDER, TRIALS_TABLE, is_glob, matches, parents, special, walk
+from oumi_flow.disk.walk import (
+    EMPTY_FOLDER,
+    TRIALS_TABLE,
+    found_below,
+    is_glob,
+    matches,
+    parents,
+    special,
+)
 from oumi_flow.errors import FlowError
 from oumi_flow.model import MISSING, Counts, Evidence, FileEvidence, Stamp
 
@@ -64,10 +72,12 @@ class Disk:
 
     def forget(self, prefix: str = "") -> None:
         """Drop what is remembered of `prefix` and below: a job has written there."""
-        below = prefix.rstrip("/") + "/"
-        for path in list(self._memo):
-            if not prefix or path.startswith(below) or path.partition("\0")[0] == prefix:
-                self._memo.pop(path, None)
+        spellings = {prefix.rstrip("/"), os.path.realpath(prefix)}
+        below = tuple(f"{spelling}/" for spelling in spellings)
+        for key in list(self._memo):
+            path = key.partition("\0")[0]
+            if not prefix or path in spellings or path.startswith(below):
+                self._memo.pop(key, None)
 
     def _observe(self, path: str, counts: Counts, known: Evidence | None, wait: bool) -> Evidence:
         try:
@@ -102,7 +112,7 @@ class Disk:
         return Evidence("file", now.digest, (now,))
 
     def _folder(self, path: str, counts: Counts, known: Evidence | None, wait: bool) -> Evidence:
-        entries = walk(path, self._rule(path, counts), self._model_file)
+        entries = found_below(path, self._rule(path, counts), self._model_file)
         return _bundle("folder", self._read_all(path, entries, known, wait), known)
 
     def _glob(self, path: str, counts: Counts, known: Evidence | None, wait: bool) -> Evidence:
@@ -121,7 +131,7 @@ class Disk:
                 entries.append((match, seen, False))
             elif modes.S_ISDIR(seen.st_mode):
                 folders.add(match)
-                below = list(walk(match, self._rule(match, counts), self._model_file))
+                below = list(found_below(match, self._rule(match, counts), self._model_file))
                 entries += [(f"{match}/{name}", what, table) for name, what, table in below]
                 if not below:
                     entries.append((match, EMPTY_FOLDER, False))

@@ -22,7 +22,7 @@ EMPTY_FOLDER = "folder"
 LOOP = "seen"
 
 
-def walk(
+def found_below(
     top: str, counts: Counts, model_file: Callable[[str], bool]
 ) -> Iterator[tuple[str, os.stat_result | str, bool]]:
     """What counts below a folder: relative path, its stat or its kind, whether it is a table.
