@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from oumi_flow.errors import Problem, Where, WorkflowErrors
@@ -98,6 +99,34 @@ def _refused(path: str, what: str, where: Where) -> WorkflowErrors:
     return WorkflowErrors([Problem(f"config file {path} {what}", where)])
 
 
+# Text that YAML reads as itself, and whole numbers, so that most overrides need no parser.
+_PLAIN_TEXT = re.compile(r"[A-Za-z_/][\w./-]*\Z", re.ASCII)
+_WHOLE = re.compile(r"(?:0|-?[1-9][0-9]{0,17})\Z")
+_NOT_TEXT = frozenset({"true", "false", "yes", "no", "on", "off", "null"})
+
+
+def value_of(text: str) -> Any:
+    """The value of an override, typed as YAML. Raises ValueError for what is not valid YAML."""
+    if _WHOLE.match(text):
+        return int(text)
+    if _PLAIN_TEXT.match(text) and text.lower() not in _NOT_TEXT:
+        return text
+    import yaml
+
+    try:
+        _check_depth("", text, [])
+        loader = yaml_loader()(text)
+        try:
+            node = loader.get_single_node()
+            _check_size("", node, [])
+            return loader.construct_document(node) if node is not None else None
+        finally:
+            loader.dispose()
+    except (yaml.YAMLError, WorkflowErrors, OverflowError) as error:
+        raise ValueError(str(error)) from None
+
+
+@lru_cache(maxsize=1)
 def yaml_loader() -> Any:
     """A YAML loader with OmegaConf's rules (omegaconf/_utils.py, get_yaml_loader)."""
     import yaml
@@ -221,7 +250,7 @@ def tokens_of(key: str) -> list[str | int]:
         bracket, plain = match[1], match[2]
         if plain is not None:
             found.append(plain)
-        elif bracket.isdigit():
+        elif bracket.isdecimal() and bracket.isascii():
             found.append(int(bracket))
         else:
             found.append(bracket.strip("'\""))

@@ -6,7 +6,6 @@ workflow file, nor other jobs, nor whether a job is stale.
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 import re
@@ -19,7 +18,7 @@ from oumi_flow.load.config_file import (
     read_config,
     read_config_file,
     tokens_of,
-    yaml_loader,
+    value_of,
 )
 from oumi_flow.verbs.command import Arg, parse_args
 from oumi_flow.verbs.keys import KeyTable, OumiKeys, pattern_of
@@ -42,6 +41,9 @@ __all__ = [
 ]
 
 
+LONGEST_DEFAULT = 100  # entries of a list that oumi may have of itself
+
+
 class ArgProblem(NamedTuple):
     """Something wrong with one of `args`."""
 
@@ -62,10 +64,11 @@ def merge(
     """The config with `args` merged in, and those `args` that are no config keys.
 
     Left out of the second are options that cannot change results (`--verbose`) and the one that
-    says where the output goes. What is wrong with an arg is appended to `problems`; without that
-    list the first one is raised as FlowError.
+    says where the output goes. The config is not changed; the result shares with it what no
+    override touches, so do not change that either. What is wrong with an arg is appended to
+    `problems`; without that list the first one is raised as FlowError.
     """
-    merged: dict[str, Any] = copy.deepcopy(dict(config))
+    merged: dict[str, Any] = dict(config)
     others: list[str] = []
     try:
         parsed = parse_args(args, spec)
@@ -88,67 +91,62 @@ def merge(
 
 
 def _override(merged: dict[str, Any], arg: Arg) -> ArgProblem | None:
-    import yaml
-
     if arg.option is not None and arg.option.no_effect and arg.value == arg.option.no_effect:
         return None
     try:
-        value = yaml.load(arg.value or "", Loader=yaml_loader())
-    except (yaml.YAMLError, ValueError, RecursionError):
+        value = value_of(arg.value or "")
+    except ValueError:
         return ArgProblem(
             arg.text,
             f'args: the value of "{arg.key}" is not valid YAML: {arg.value}',
             "quote it, as in key='\"text: with signs\"'",
         )
-    return _set(merged, tokens_of(arg.config_key), value, arg)
+    tokens = tokens_of(arg.config_key)
+    said = _set(merged, tokens, value)
+    return ArgProblem(arg.text, f"args: {said}") if said else None
 
 
-def _set(root: Any, tokens: list[str | int], value: Any, arg: Arg) -> ArgProblem | None:
-    """`OmegaConf.update` on plain containers."""
+def _set(root: Any, tokens: list[str | int], value: Any) -> str:
+    """`OmegaConf.update` on plain containers, copying those on the way. Returns what is wrong."""
     for at, token in enumerate(tokens):
-        last = at == len(tokens) - 1
+        name = _joined(tokens[:at])
         if isinstance(root, list):
-            try:
-                index = int(token)
-            except ValueError:
-                return ArgProblem(
-                    arg.text,
-                    f'args: "{_joined(tokens[:at])}" is a list in the config, expected an index, '
-                    f'got "{token}"',
-                )
-            if not 0 <= index < len(root):
+            if not str(token).isdecimal():
+                return f'"{name}" is a list in the config, expected an index, got "{token}"'
+            if int(token) >= len(root):
                 have = f"it has {len(root)}" if root else "it is empty"
-                return ArgProblem(
-                    arg.text,
-                    f'args: no entry {index} in the list "{_joined(tokens[:at])}" of the config; '
-                    f"{have}, counted from 0",
+                return (
+                    f'no entry {token} in the list "{name}" of the config; {have}, counted from 0'
                 )
-            key: Any = index
-        else:
-            key = str(token)
+        key: Any = int(token) if isinstance(root, list) else str(token)
         present = isinstance(root, list) or key in root
         child = root[key] if present else None
-        if last:
+        if at == len(tokens) - 1:
             if isinstance(child, dict) and isinstance(value, dict):
-                _merge_maps(child, value)
-            else:
-                root[key] = value
-            return None
-        if not isinstance(child, (dict, list)):
-            following = tokens[at + 1]
+                value = _merged_maps(child, value)
+            root[key] = value
+            return ""
+        following = tokens[at + 1]
+        if isinstance(child, (dict, list)):
+            child = child.copy()
+        elif isinstance(following, int) and not present:
             # A list that the config leaves to oumi's defaults: its length is not known here.
-            child = [None] * (following + 1) if isinstance(following, int) and not present else {}
-            root[key] = child
-        root = child
-    return None
-
-
-def _merge_maps(into: dict[str, Any], other: Mapping[str, Any]) -> None:
-    for key, value in other.items():
-        if isinstance(value, dict) and isinstance(into.get(key), dict):
-            _merge_maps(into[key], value)
+            if following > LONGEST_DEFAULT:
+                return f'no entry {following} in the list "{_joined(tokens[: at + 1])}"'
+            child = [None] * (following + 1)
         else:
-            into[key] = value
+            child = {}
+        root[key] = child
+        root = child
+    return ""
+
+
+def _merged_maps(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(one)
+    for key, value in other.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merged_maps(merged[key], value) if both else value
+    return merged
 
 
 def _joined(tokens: Iterable[str | int]) -> str:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oumi_flow.errors import FlowError, WorkflowErrors
+from oumi_flow.load.config_file import value_of
 from oumi_flow.load.configs import (
     ArgProblem,
     KeyTable,
@@ -301,6 +302,33 @@ def test_the_last_override_wins_and_the_file_is_untouched() -> None:
     after, _ = merge(config, ["a.b=2", "a.b=3", "a.c={e: 2}"], TRAIN)
     assert after == {"a": {"b": 3, "c": {"d": 1, "e": 2}}}
     assert config == {"a": {"b": 1, "c": {"d": 1}}}
+
+
+@given(st.text(alphabet="aonyeslutrf0123456789.eE+-_/~: [],{}'#x", max_size=12))
+def test_values_are_typed_as_in_a_file(text: str) -> None:
+    """Most overrides are read without a parser; it must make no difference."""
+    try:
+        in_file = read_config("c.yaml", lambda path: b"k: [" + text.encode() + b"\n]")["k"]
+    except WorkflowErrors:
+        return
+    if len(in_file) == 1 and not set(text) & set("[]{},#:"):
+        assert repr(value_of(text)) == repr(in_file[0])
+
+
+def test_a_deep_or_multiplying_value_is_refused() -> None:
+    for value in ("[" * 50_000, "&a [*a]"):
+        with pytest.raises(FlowError, match="not valid YAML"):
+            merge({}, [f"x={value}"], TRAIN)
+
+
+def test_an_index_beyond_all_reason_is_refused() -> None:
+    with pytest.raises(FlowError, match="no entry 999999999"):
+        merge({}, ["tasks[999999999].x=1"], TRAIN)
+    assert merge({}, ["tasks[1].x=1"], TRAIN)[0] == {"tasks": [None, {"x": 1}]}
+
+
+def test_odd_digits_are_no_index() -> None:
+    merge({}, ["tasks[\u00b2]=1", "tasks.\u0663=1"], TRAIN, [])
 
 
 def test_lists_are_replaced() -> None:
