@@ -40,6 +40,15 @@ class Arg(NamedTuple):
 
 
 _NO = frozenset({"false", "no", "off", "0"})
+_OF_THE_JOB = "the config is a field of the job: `config: PATH`"
+_RUNS_NOTHING = "with it oumi runs nothing"
+_NOT_ARGS = {
+    "--config": _OF_THE_JOB,
+    "-c": _OF_THE_JOB,
+    "--list": _RUNS_NOTHING,
+    "--help": _RUNS_NOTHING,
+    "-h": _RUNS_NOTHING,
+}
 _KEY = re.compile(r"[A-Za-z_][\w.\[\]-]*\Z")
 
 
@@ -62,6 +71,8 @@ def parse_args(args: Sequence[str], spec: VerbSpec) -> tuple[Arg, ...]:
             equals = "="
         name, value = name.strip(), value.strip()
         dashed = name if name.startswith("-") else f"--{name}"
+        if dashed in _NOT_ARGS:
+            raise FlowError(f'args: "{word}" cannot be given here', hint=_NOT_ARGS[dashed])
         option = spec.option(dashed)
         if option is not None and not option.takes_value:
             if dashed == option.negative:

@@ -202,7 +202,18 @@ def test_args_become_key_equals_value(given: list[str], words: list[str]) -> Non
 
 
 @pytest.mark.parametrize(
-    "given", [["--training.max_steps"], ["training.max_steps", "--verbose"], ["-x", "1"]]
+    "given",
+    [
+        ["--training.max_steps"],
+        ["training.max_steps", "--verbose"],
+        ["-x", "1"],
+        # These would run another config than the one that was looked at, or nothing.
+        ["--config=other.yaml"],
+        ["-c", "other.yaml"],
+        ["config=other.yaml"],
+        ["--list"],
+        ["--help"],
+    ],
 )
 def test_args_that_oumi_would_refuse_are_refused(given: list[str]) -> None:
     with pytest.raises(FlowError, match="args: "):
