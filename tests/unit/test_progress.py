@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oumi_flow.model import Progress
-from oumi_flow.progress import LineCount, Tail, follower, parse
+from oumi_flow.model import Command, Input, Job, Progress
+from oumi_flow.progress import LineCount, Tail, follower, parse, total_of
 
 CAPTURES = Path(__file__).parents[1] / "data" / "captures"
 
@@ -369,3 +369,31 @@ def test_a_script_of_garbage_keeps_few_names(tmp_path: Path) -> None:
     assert found is not None
     assert len(found.metrics) == parse.MOST_METRICS
     assert found.metrics["k999"] == 999
+
+
+def job_of(name: str, config: dict[str, object], *inputs: Input) -> Job:
+    return Job(
+        name="j",
+        verb=name,
+        folder="out/j",
+        place="out/j",
+        command=Command((), progress=name),
+        parts={"config": config},
+        fingerprint="",
+        inputs=inputs,
+    )
+
+
+def test_how_much_work_a_job_will_be(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("{}\n" * 5)
+    assert total_of(job_of("train", {"training.max_steps": 20})) == 20
+    assert total_of(job_of("train", {"training.max_steps": -1})) is None
+    assert total_of(job_of("tune", {"tuning.n_trials": 3})) == 3
+    own = Input(str(rows), str(rows))
+    assert total_of(job_of("infer", {"input_path": str(rows)}, own)) == 5
+    upstream = Input("@0/rows.jsonl", str(rows), producer="prep")
+    assert total_of(job_of("infer", {"input_path": "@0/rows.jsonl"}, upstream)) == 5
+    assert total_of(job_of("infer", {"input_path": "hub/name"}, own)) is None
+    assert total_of(job_of("infer", {"input_path": "gone"}, Input("gone", "gone"))) is None
+    assert total_of(job_of("judge", {})) is None
