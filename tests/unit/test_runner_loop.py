@@ -706,8 +706,7 @@ def test_the_run_waits_for_the_end_of_a_process_that_it_sends_away() -> None:
     bench = Bench(job("a"), job("b", "a"), adopted=["b"]).settle().end("a", 1)
     assert bench.state("b") is S.BLOCKED
     assert not bench.loop.over
-    bench.end("b", None, cancelled=True)
-    assert bench.loop.over
+    assert bench.end("b", None, cancelled=True).loop.over
     assert "b" in bench.dropped
 
 
