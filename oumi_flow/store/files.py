@@ -16,6 +16,7 @@ from typing import Any
 from oumi_flow.disk import atomic_write
 from oumi_flow.errors import BAD_WORKFLOW, JOBS_FAILED, FlowError
 from oumi_flow.model import FORMAT
+from oumi_flow.store.paths import STATE
 
 # More than this is no state file of ours.
 _LIMIT = 1 << 30
@@ -65,8 +66,12 @@ class Files:
         """Make a state folder and its parents. Raises FlowError."""
         if os.path.isdir(path):
             return
+        parent = os.path.dirname(path)
         with told(path, "make the folder", exit_code):
-            os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+            if STATE in parent.split("/"):
+                self.make_folder(parent, exit_code)
+            elif parent:
+                os.makedirs(parent, exist_ok=True)
             try:
                 os.mkdir(path, 0o700 if self.private else 0o777)
             except FileExistsError:
