@@ -9,43 +9,29 @@ others there and drive it step by step.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from heapq import heappop, heappush
+from typing import Any
 
 from oumi_flow.events import (
     Event,
-    JobFinished,
     JobRetrying,
-    JobStarted,
     Note,
     RunFinished,
 )
 from oumi_flow.executors.base import Attempt, Exit, Handle
-from oumi_flow.model import Decision, JobState, Outcome, Plan, Retry, Step
-from oumi_flow.runner import terms
+from oumi_flow.model import Decision, JobState, Outcome, Plan
+from oumi_flow.runner import live, terms
 from oumi_flow.runner.leasing import Leasing
+from oumi_flow.runner.live import Live
 from oumi_flow.runner.lost import LostProcesses
 from oumi_flow.runner.schedule import durations, impossible, ranks
 from oumi_flow.runner.states import Change, States
-from oumi_flow.runner.terms import Defer, Ending, Lease, Message, Options, Pilot, Prepared, Worker
+from oumi_flow.runner.terms import Defer, Ending, Lease, Message, Options, Pilot, Worker
 from oumi_flow.runner.waiting import WaitingRoom
-from oumi_flow.text import duration
+from oumi_flow.text import limit
 
 _S = JobState
 _UNWANTED = Ending(_S.CANCELLED, "not wanted any more", "interrupted")
-
-
-@dataclass(slots=True)
-class _Live:
-    """What is known of a job from its first look until its end, over all its attempts."""
-
-    step: Step
-    number: int = 1  # of the attempt, from 1
-    lease: Lease | None = None
-    prepared: Prepared | None = None
-    handle: Handle | None = None
-    ending: Ending | None = None
-    concluding: bool = False
 
 
 class Loop:
@@ -74,7 +60,7 @@ class Loop:
         self._room = WaitingRoom(
             leasing, ranks(plan.steps, seconds), lambda job: self.states[job] is _S.QUEUED, tell
         )
-        self._live: dict[str, _Live] = {}
+        self._live: dict[str, Live] = {}
         self._by_token: dict[str, str] = {}
         self._to_submit: list[Attempt] = []
         self._retries: list[tuple[float, str]] = []
@@ -89,6 +75,17 @@ class Loop:
         self._stops = 0
         self._run_state = ""
         self.gpu_seconds = 0.0
+        self._on: Mapping[type[Message], Callable[[Any], None]] = {
+            terms.Rechecked: self._on_verdict,
+            terms.TakenOver: self._on_taken_over,
+            terms.Readied: self._on_readied,
+            terms.Submitted: self._on_submitted,
+            terms.Exited: self._on_exit,
+            terms.Concluded: self._on_outcome,
+            terms.Dropped: self._on_dropped,
+            terms.StopAsked: self._on_stop,
+            terms.Broken: self._on_broken,
+        }
 
     # -- what the caller needs ------------------------------------------------------------
 
@@ -112,13 +109,8 @@ class Loop:
 
     def result(self) -> RunFinished:
         counts = {state.value: count for state, count in self.states.counts.items() if count}
-        state = "done"
-        if self.states.counts[_S.FAILED]:
-            state = "failed"
-        elif self.states.counts[_S.CANCELLED]:
-            state = "cancelled"
         return RunFinished(
-            state=self._run_state or state,
+            state=self._run_state or live.run_state(self.states.counts),
             counts=counts,
             took=self._clock() - self._began,
             cause=self._halted.detail if self._halted else "",
@@ -129,7 +121,7 @@ class Loop:
         """Do whatever is due and possible now: deadlines, retries, launches."""
         now = self._clock()
         if self._timeout is not None and not self._halted and now >= self._began + self._timeout:
-            words = f"workflow timed out after {duration(self._timeout)}"
+            words = f"workflow timed out after {limit(self._timeout)}"
             self._halt(Ending(_S.FAILED, words, "failed"), "failed")
         while self._retries and self._retries[0][0] <= now:
             _, job = heappop(self._retries)
@@ -144,26 +136,7 @@ class Loop:
 
     def handle(self, message: Message) -> None:
         """Take note of something that happened."""
-        if isinstance(message, terms.Exited):
-            self._on_exit(message)
-        elif isinstance(message, terms.Concluded):
-            self._on_outcome(message.job, message.outcome, message.took)
-        elif isinstance(message, terms.Readied):
-            self._on_readied(message)
-        elif isinstance(message, terms.Submitted):
-            self._on_submitted(message)
-        elif isinstance(message, terms.Rechecked):
-            self._on_verdict(message)
-        elif isinstance(message, terms.TakenOver):
-            self._on_taken_over(message)
-        elif isinstance(message, terms.Dropped):
-            self._dropping -= 1
-            if message.job in self._anew and self.states[message.job] is _S.READY:
-                self._enqueue(message.job)
-        elif isinstance(message, terms.StopAsked):
-            self._on_stop(message.name)
-        else:
-            self._on_broken(message)
+        self._on[type(message)](message)
 
     def cancel(self, jobs: Iterable[str] | None) -> None:
         """Cancel these jobs, or the whole run."""
@@ -185,7 +158,7 @@ class Loop:
         for job, state, cause in todo:
             if state is _S.BLOCKED:
                 self._send_away(job, Ending(_S.CANCELLED, cause, "cancelled"))
-                self._tell(JobFinished(job, state.value, cause=cause))
+                self._tell(live.finished(job, state, cause))
             elif state is _S.READY and self._steps[job].decision is Decision.UP_TO_DATE:
                 # Told by the plan already.
                 self._send_away(job, _UNWANTED)
@@ -196,7 +169,7 @@ class Loop:
     def _look(self, job: str) -> None:
         """A job's upstreams are all there: does it run?"""
         step = self._steps[job]
-        self._live[job] = _Live(step)
+        self._live[job] = Live(step)
         if self._work.judges(step):
             self._defer(
                 lambda: terms.Rechecked(job, self._work.recheck(step)),
@@ -245,11 +218,11 @@ class Loop:
         return busy < self._options.max_parallel
 
     def _start(self, job: str, lease: Lease | None) -> None:
-        live = self._live[job]
-        live.lease, live.ending, live.prepared, live.handle = lease, None, None, None
-        live.concluding = False
+        one = self._live[job]
+        one.lease, one.ending, one.prepared, one.handle = lease, None, None, None
+        one.concluding = False
         self.states.set(job, _S.RUNNING)
-        step, number = live.step, live.number
+        step, number = one.step, one.number
 
         self._defer(
             lambda: terms.Readied(job, self._work.prepare(step, number, lease)),
@@ -258,44 +231,34 @@ class Loop:
 
     def _on_readied(self, message: terms.Readied) -> None:
         job, prepared, detail = message
-        live = self._live[job]
+        one = self._live[job]
         if prepared is None:
-            self._conclude_unstarted(job, live.ending or Ending(_S.FAILED, detail, "failed"))
+            self._conclude_unstarted(job, one.ending or Ending(_S.FAILED, detail, "failed"))
             return
-        live.prepared = prepared
-        if live.ending is not None:
-            self._conclude_unstarted(job, live.ending)
+        one.prepared = prepared
+        if one.ending is not None:
+            self._conclude_unstarted(job, one.ending)
             return
         self._by_token[prepared.attempt.token] = job
         self._to_submit.append(prepared.attempt)
 
     def _on_submitted(self, message: terms.Submitted) -> None:
         job, token, handle, detail = message
-        live = self._live[job]
+        one = self._live[job]
         if handle is None:
             self._by_token.pop(token, None)
             words = detail or "could not start"
-            self._conclude_unstarted(job, live.ending or Ending(_S.FAILED, words, "failed"))
+            self._conclude_unstarted(job, one.ending or Ending(_S.FAILED, words, "failed"))
             return
-        live.handle = handle
-        self._tell_started(live, adopted=False)
-        if live.ending is not None:
-            self._pilot.cancel([handle], live.step.job.grace, self._stops > 1)
+        one.handle = handle
+        self._tell_started(one, adopted=False)
+        if one.ending is not None:
+            self._pilot.cancel([handle], one.step.job.grace, self._stops > 1)
 
-    def _tell_started(self, live: _Live, adopted: bool) -> None:
-        prepared = live.prepared
-        assert prepared is not None
-        self._watch.started(live.step, prepared)
-        self._tell(
-            JobStarted(
-                live.step.job.name,
-                attempt=live.number,
-                devices=prepared.devices,
-                log=prepared.attempt.log,
-                adopted=adopted,
-                detail=prepared.detail,
-            )
-        )
+    def _tell_started(self, one: Live, adopted: bool) -> None:
+        assert one.prepared is not None
+        self._watch.started(one.step, one.prepared)
+        self._tell(live.started(one, adopted))
 
     # -- processes of a lost run ----------------------------------------------------------
 
@@ -308,12 +271,12 @@ class Loop:
             self._anew.add(job)
             self._send_away(job, _UNWANTED)
             return
-        live = self._live[job]
-        live.handle, exit = self._lost.take(job)
-        self._by_token[live.handle.token] = job
-        live.prepared, live.number = prepared, prepared.attempt.number
+        one = self._live[job]
+        one.handle, exit = self._lost.take(job)
+        self._by_token[one.handle.token] = job
+        one.prepared, one.number = prepared, prepared.attempt.number
         self.states.set(job, _S.RUNNING)
-        self._tell_started(live, adopted=True)
+        self._tell_started(one, adopted=True)
         if exit is not None:
             self._conclude(job, exit)
 
@@ -329,14 +292,23 @@ class Loop:
             self._drop(job, ending)
 
     def _drop(self, job: str, ending: Ending) -> None:
-        step = self._steps[job]
         self._dropping += 1
+        self._record(job, ending, terms.Dropped(job))
+
+    def _record(self, job: str, ending: Ending, then: Message) -> None:
+        """Have it written down that the latest attempt came to nothing; `then` comes back."""
+        step = self._steps[job]
 
         def drop() -> Message:
             self._work.drop(step, ending)
-            return terms.Dropped(job)
+            return then
 
-        self._defer(drop, lambda fault: terms.Dropped(job))
+        self._defer(drop, lambda fault: then)
+
+    def _on_dropped(self, message: terms.Dropped) -> None:
+        self._dropping -= 1
+        if message.job in self._anew and self.states[message.job] is _S.READY:
+            self._enqueue(message.job)
 
     # -- running -> ended -----------------------------------------------------------------
 
@@ -349,17 +321,17 @@ class Loop:
             self._drop(*gone)
 
     def _conclude(self, job: str, exit: Exit) -> None:
-        live = self._live[job]
-        step, prepared, ending = live.step, live.prepared, live.ending
+        one = self._live[job]
+        step, prepared, ending = one.step, one.prepared, one.ending
         assert prepared is not None
         self._watch.ended(job)
         self._by_token.pop(prepared.attempt.token, None)
         if exit.code == 0:
             # Digesting what it made may take a while, and needs no GPU. After a failure it is
             # kept until that is understood: the next must not get a GPU that is lost.
-            self._release(live)
-        live.concluding = True
-        took = max(0.0, exit.finished - exit.started)
+            self._release(one)
+        one.concluding = True
+        took = max(0.0, exit.finished - (exit.started or prepared.began))
         self.gpu_seconds += took * prepared.gpus
 
         def conclude() -> Message:
@@ -376,34 +348,29 @@ class Loop:
 
     def _conclude_unstarted(self, job: str, ending: Ending) -> None:
         """The attempt ended before it had a process."""
-        live = self._live[job]
-        self._release(live)
-        live.concluding = True
-        step = live.step
-        concluded = terms.Concluded(job, Outcome(ending.state, ending.detail), None)
+        one = self._live[job]
+        self._release(one)
+        one.concluding = True
+        outcome = Outcome(ending.state, ending.detail)
+        self._record(job, ending, terms.Concluded(job, outcome, None))
 
-        def drop() -> Message:
-            self._work.drop(step, ending)
-            return concluded
+    def _release(self, one: Live) -> None:
+        if one.lease is not None:
+            self._leasing.release(one.lease)
+            one.lease = None
 
-        self._defer(drop, lambda fault: concluded)
-
-    def _release(self, live: _Live) -> None:
-        if live.lease is not None:
-            self._leasing.release(live.lease)
-            live.lease = None
-
-    def _on_outcome(self, job: str, outcome: Outcome, took: float | None) -> None:
-        live = self._live[job]
-        retry = live.step.job.retry
+    def _on_outcome(self, message: terms.Concluded) -> None:
+        job, outcome, took = message
+        one = self._live[job]
+        retry = one.step.job.retry
         # A job that was asked to stop in the meantime does not try again.
-        asked = live.ending
+        asked = one.ending
         if outcome.lost_gpu is not None:
             self._lose_gpu(outcome.lost_gpu)
-        self._release(live)
+        self._release(one)
         if outcome.state is _S.FAILED and asked is None:
-            if outcome.retryable and live.number <= retry.limit and not self._halted:
-                self._try_again(live, outcome.detail)
+            if outcome.retryable and one.number <= retry.limit and not self._halted:
+                self._try_again(one, outcome.detail)
                 return
         elif outcome.state is not _S.DONE and asked is not None:
             outcome = Outcome(asked.state, asked.detail, outcome.exit_code)
@@ -416,14 +383,11 @@ class Loop:
             request = self._leasing.request(self._steps[job].job)
             self._finish(job, _S.FAILED, impossible(request, self._leasing.gpus))
 
-    def _try_again(self, live: _Live, detail: str) -> None:
-        job = live.step.job.name
-        wait = _delay(live.step.job.retry, live.number)
+    def _try_again(self, one: Live, detail: str) -> None:
+        job, failed = one.step.job.name, one.number
+        wait = one.try_again()
         self.states.set(job, _S.RETRYING)
-        self._tell(JobRetrying(job, live.number, wait, detail))
-        live.number += 1
-        live.prepared = live.handle = None
-        live.concluding = False
+        self._tell(JobRetrying(job, failed, wait, detail))
         heappush(self._retries, (self._clock() + wait, job))
 
     def _finish(
@@ -435,48 +399,45 @@ class Loop:
         took: float | None = None,
     ) -> None:
         """A job's last change."""
-        live = self._live.pop(job, None)
+        one = self._live.pop(job, None)
         changes = self.states.set(job, state, cause)
-        self._tell(
-            JobFinished(
-                job,
-                state.value,
-                exit_code=outcome.exit_code if outcome else None,
-                cause=cause,
-                took=took,
-                gpus=live.prepared.gpus if live and live.prepared else 0,
-                metrics=dict(outcome.trace.metrics) if outcome and outcome.trace else {},
-            )
-        )
+        self._tell(live.finished(job, state, cause, one, outcome, took))
         self._after(changes)
         if state is _S.FAILED and self._options.fail_fast and not self._halted:
             self._halt(Ending(_S.CANCELLED, f"{job} failed (--fail-fast)", "cancelled"), "failed")
 
     # -- stopping -------------------------------------------------------------------------
 
-    def _on_stop(self, name: str) -> None:
+    def _on_stop(self, message: terms.StopAsked) -> None:
+        name = message.name
         self._stops += 1
         if self._stops == 1:
             self._halted = None  # a signal is what the run ends by, whatever came before
             self._halt(Ending(_S.CANCELLED, name, "interrupted"), "interrupted")
         elif self._stops == 2:
-            handles = [live.handle for live in self._live.values() if live.handle is not None]
+            handles = [one.handle for one in self._live.values() if one.handle is not None]
             handles += self._lost.leaving
             self._pilot.cancel(handles, 0.0, True)
+        elif self._stops == 3:
+            self._let_go(f"still running; left alone after three times {name}")
 
     def _on_broken(self, message: terms.Broken) -> None:
-        """Processes may live on under their supervisors; the next run finds them."""
         self._tell(Note(f"the executor does not answer: {message.detail}", "warning"))
         if not message.fatal:
             return
-        words = f"lost touch with its process ({message.detail}); run again to take it over"
-        self._lost.forget()
-        for job, live in list(self._live.items()):
-            if self.states[job] is _S.RUNNING and live.handle and not live.concluding:
-                self._watch.ended(job)
-                self._release(live)
-                self._finish(job, _S.FAILED, words)
+        self._let_go(f"lost touch with its process ({message.detail}); run again to take it over")
         self._halt(Ending(_S.CANCELLED, "the executor does not answer", "interrupted"), "failed")
+
+    def _let_go(self, words: str) -> None:
+        """Wait for no process any more. Their records stay open, so the next run finds them."""
+        self._lost.forget()
+        for job, one in list(self._live.items()):
+            if self.states[job] is _S.RUNNING and one.handle and not one.concluding:
+                assert one.prepared is not None
+                self._by_token.pop(one.prepared.attempt.token, None)
+                self._watch.ended(job)
+                self._release(one)
+                self._finish(job, _S.FAILED, words)
 
     def _halt(self, ending: Ending, run_state: str) -> None:
         """Start nothing any more, and end everything."""
@@ -496,19 +457,14 @@ class Loop:
         state = self.states[job]
         if state.ended:
             return
-        live = self._live.get(job)
+        one = self._live.get(job)
         if state is not _S.RUNNING:
             self._send_away(job, ending)
             self._finish(job, _S.CANCELLED, ending.detail)
             return
-        assert live is not None
-        if live.concluding or live.ending is not None:
+        assert one is not None
+        if one.concluding or one.ending is not None:
             return
-        live.ending = ending
-        if live.handle is not None:
-            self._pilot.cancel([live.handle], live.step.job.grace, self._stops > 1)
-
-
-def _delay(retry: Retry, failed: int) -> float:
-    """Seconds to wait after the nth attempt failed."""
-    return float(retry.delay * retry.backoff ** (failed - 1))
+        one.ending = ending
+        if one.handle is not None:
+            self._pilot.cancel([one.handle], one.step.job.grace, self._stops > 1)

@@ -607,6 +607,15 @@ def test_the_first_signal_is_polite_and_the_second_is_not() -> None:
     )
 
 
+def test_the_third_signal_leaves_what_cannot_be_killed_to_the_next_run() -> None:
+    bench = Bench(job("a"), job("b"), adopted=["b"]).settle().stop().stop()
+    assert not bench.loop.over
+    assert bench.stop().loop.over
+    assert bench.causes()["a"] == "still running; left alone after three times SIGINT"
+    assert bench.dropped == {}  # its record stays open
+    assert bench.loop.result().state == "interrupted"
+
+
 def test_fail_fast_stops_what_runs_and_starts_nothing() -> None:
     bench = Bench(job("a"), job("b"), job("c"), max_parallel=2, fail_fast=True).settle()
     bench.end("a", 1)
