@@ -346,7 +346,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERNAL
     except OSError as error:
         return _tell(_as_flow_error(error))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - no traceback ever reaches a user
         return _confess(error)
 
 

@@ -13,6 +13,7 @@ from oumi_flow.errors import OK, FlowError
 
 if TYPE_CHECKING:
     from oumi_flow.commands.opening import Opened
+    from oumi_flow.model import Input
 
 
 def touch(options: argparse.Namespace) -> int:
@@ -38,10 +39,10 @@ def touch(options: argparse.Namespace) -> int:
             for output in job.outputs:
                 if outputs[output.key].kind == "missing":
                     raise FlowError(
-                        f'job "{job.name}": {output.path} is not there, so it cannot be taken as made',
+                        f'job "{job.name}": cannot be taken as made, {output.path} is not there',
                         hint=f"`oumi-flow run {options.file} {job.name}` makes it",
                     )
-            unmade = [item for item in job.inputs if _is_unmade(item.path, item.producer, build_keys)]
+            unmade = [each for each in job.inputs if _is_unmade(each, build_keys)]
             if unmade:
                 raise FlowError(
                     f'job "{job.name}": it needs "{unmade[0].producer}", which has not been made',
@@ -63,8 +64,9 @@ def touch(options: argparse.Namespace) -> int:
     return OK
 
 
-def _is_unmade(path: str, producer: str, build_keys: dict[str, str]) -> bool:
-    return bool(producer) and producer not in build_keys and not (path and os.path.exists(path))
+def _is_unmade(item: Input, build_keys: dict[str, str]) -> bool:
+    there = bool(item.path) and os.path.exists(item.path)
+    return bool(item.producer) and item.producer not in build_keys and not there
 
 
 def rename(options: argparse.Namespace) -> int:
@@ -91,12 +93,14 @@ def rename(options: argparse.Namespace) -> int:
             known = list(store.orphans(workflow, thorough=True))
             raise FlowError(
                 f'no job "{old}" was ever run in {workflow.output_dir}',
-                hint=did_you_mean(old, known) or "`oumi-flow run FILE --dry-run` lists what is left over",
+                hint=did_you_mean(old, known)
+                or "`oumi-flow run FILE --dry-run` lists what is left over",
             )
         target = store.paths.job_folder(new)
         if os.path.lexists(target):
             raise FlowError(
-                f"{target} exists already", hint=f"`oumi-flow clean {options.file} {new}` removes it"
+                f"{target} exists already",
+                hint=f"`oumi-flow clean {options.file} {new}` removes it",
             )
         trace = store.trace(old)
         os.makedirs(os.path.dirname(target), exist_ok=True)

@@ -15,15 +15,12 @@ if TYPE_CHECKING:
 def validate(options: argparse.Namespace) -> int:
     """The summary of a valid workflow; a wrong one raises FlowError with every problem."""
     from oumi_flow.commands.opening import open_workflow, settle_base
-    from oumi_flow.ui.tables import validate_text
+    from oumi_flow.ui.tables import validate_summary
     from oumi_flow.ui.theme import theme_of
 
     settle_base(options)
     workflow = open_workflow(options, snapshot=False)
-    rows = [(job.name, job.verb, job.upstream) for job in workflow.jobs]
-    print(validate_text(workflow.name, rows, theme_of(sys.stdout)))
-    for warning in workflow.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+    print(validate_summary(workflow, theme_of(sys.stdout)))
     return 0
 
 
@@ -59,12 +56,12 @@ def drawing(plan: Plan, kind: str, *, every: bool = False) -> str:
             state=step.decision.value,
             upstream=step.job.upstream,
             implied=step.job.implied,
-            tooltip=headline(step.reasons) if step.reasons else up_to_date(step.past.trace),
+            reason=headline(step.reasons) if step.reasons else up_to_date(step.past.trace),
         )
         for step in plan.steps
     ]
     if kind == "mermaid":
-        return to_mermaid(nodes, title=plan.workflow.name, every=every)
+        return to_mermaid(nodes, every=every)
     dot = to_dot(nodes, title=plan.workflow.name, every=every)
     return dot if kind == "dot" else _svg(dot)
 
@@ -74,7 +71,12 @@ def _svg(dot: str) -> str:
 
     try:
         done = subprocess.run(
-            ["dot", "-Tsvg"], input=dot, capture_output=True, text=True, encoding="utf-8", check=False
+            ["dot", "-Tsvg"],
+            input=dot,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            check=False,
         )
     except FileNotFoundError:
         raise FlowError(
@@ -107,23 +109,19 @@ def why(options: argparse.Namespace) -> int:
     job = step.job
     upstream = {name: step.job.upstream for name, step in steps.items()}
     after = descendants([job.name], upstream)
+    up_to_date_now = step.decision is Decision.UP_TO_DATE
     answer = Why(
         job=job.name,
         verb=job.verb,
         decision=step.decision.value,
-        reasons=tuple(lines(step.reasons, verbose=bool(options.verbose)))
-        or (up_to_date(step.past.trace),),
-        upstream=tuple(
-            (name, steps[name].decision.value, name in job.implied) for name in job.upstream
-        ),
-        waits_for=tuple(
-            name for name in job.upstream if steps[name].decision is not Decision.UP_TO_DATE
-        ),
-        after=tuple(
-            (name, steps[name].decision.value) for name in upstream if name in after
-        ),
-        inputs=tuple(item.path or f"that {item.producer} ran" for item in job.inputs),
-        outputs=tuple(item.path for item in job.outputs),
+        reasons=lines(step.reasons, verbose=bool(options.verbose)) or [up_to_date(step.past.trace)],
+        waits_for=[
+            (name, steps[name].decision.value)
+            for name in job.upstream
+            if up_to_date_now or steps[name].decision is not Decision.UP_TO_DATE
+        ],
+        runs_after=[name for name in upstream if name in after],
+        notes=[f"needs {name} because its config names a path of it" for name in job.implied],
     )
     if options.json:
         import json
@@ -131,5 +129,5 @@ def why(options: argparse.Namespace) -> int:
 
         print(json.dumps(asdict(answer), ensure_ascii=False, indent=2))
     else:
-        print(why_text(answer, theme_of(sys.stdout), verbose=options.verbose))
+        print(why_text(answer, theme_of(sys.stdout)))
     return 0

@@ -66,16 +66,16 @@ def planned(plan: Plan, verbose: bool = False) -> Planned:
     return Planned(plan.to_run, plan.may_run, plan.up_to_date, tuple(rows))
 
 
-def plan_events(plan: Plan, opened: Opened, options: argparse.Namespace | None = None) -> list[Event]:
+def plan_events(
+    plan: Plan, opened: Opened, options: argparse.Namespace | None = None
+) -> list[Event]:
     """A plan that is not run, as the beginning of a run that never was."""
     from oumi_flow.commands.resources import listed_gpus, slots
     from oumi_flow.runner.terms import Options
 
     workflow = opened.workflow
     indices = listed_gpus(options, workflow)
-    asked = Options(
-        run_id="", max_parallel=slots(options, workflow, len(indices)), gpus=indices
-    )
+    asked = Options(run_id="", max_parallel=slots(options, workflow, len(indices)), gpus=indices)
     at = time.time()
     events: list[Event] = [
         run_started("", workflow, asked),

@@ -138,10 +138,9 @@ def _zsh() -> str:
 def _fish() -> str:
     lines = [_FISH_HEAD]
     for name, command in _public().items():
-        seen = f"'__fish_seen_subcommand_from {name}'"
-        lines.append(
-            f"complete -c oumi-flow -n __fish_use_subcommand -a {name} -d {_quote(command.summary)}\n"
-        )
+        seen = f"complete -c oumi-flow -n '__fish_seen_subcommand_from {name}'"
+        about = _quote(command.summary)
+        lines.append(f"complete -c oumi-flow -n __fish_use_subcommand -a {name} -d {about}\n")
         for arg in command.args:
             if arg.settings.get("help") == HIDDEN:
                 continue
@@ -150,13 +149,11 @@ def _fish() -> str:
                     f"-l {flag[2:]}" if flag.startswith("--") else f"-s {flag[1:]}"
                     for flag in arg.names
                 )
-                lines.append(
-                    f"complete -c oumi-flow -n {seen} {words} -d {_quote(arg.settings.get('help', ''))}\n"
-                )
+                lines.append(f"{seen} {words} -d {_quote(arg.settings['help'])}\n")
             elif arg.complete == "file":
-                lines.append(f"complete -c oumi-flow -n {seen} -F\n")
+                lines.append(f"{seen} -F\n")
             elif arg.complete == "job":
-                lines.append(f"complete -c oumi-flow -n {seen} -a '(__oumi_flow_jobs)'\n")
+                lines.append(f"{seen} -a '(__oumi_flow_jobs)'\n")
     lines.append(
         "complete -c oumi-flow -n '__fish_seen_subcommand_from completion' -a 'bash zsh fish'\n"
     )

@@ -91,12 +91,29 @@ class World:
             read += [texts[up] for up in job["upstream"]]  # type: ignore[attr-defined]
             text = f"{job['word']} {job['env']}\n" + "".join(read)
             texts[name] = text.split("\n")[0] + "\n" if job["lossy"] else text
-            keys[name] = (job["word"], job["env"], job["lossy"], tuple(self.sources(name)), tuple(read))
+            keys[name] = (
+                job["word"],
+                job["env"],
+                job["lossy"],
+                tuple(self.sources(name)),
+                tuple(read),
+            )
         return texts, keys
 
     def edit(self) -> None:
         kind = self.rng.choice(
-            ["source", "source", "touch", "word", "env", "drop", "spoil", "add", "remove", "nothing"]
+            [
+                "source",
+                "source",
+                "touch",
+                "word",
+                "env",
+                "drop",
+                "spoil",
+                "add",
+                "remove",
+                "nothing",
+            ]
         )
         name = self.rng.choice(sorted(self.jobs))
         file = self.rng.choice(sorted(self.files))
@@ -116,15 +133,19 @@ class World:
             self.made.pop(name, None)
         elif kind == "add" and len(self.jobs) < 9:
             self.add()
-        elif kind == "remove" and len(self.jobs) > 2:
-            if not any(name in job["upstream"] for job in self.jobs.values()):  # type: ignore[operator]
-                # The marker stays for when a job of that name comes back; names do not here.
-                del self.jobs[name]
-                self.made.pop(name, None)
+        elif kind == "remove" and len(self.jobs) > 2 and not self.needed(name):
+            # The marker stays for when a job of that name comes back; names do not here.
+            del self.jobs[name]
+            self.made.pop(name, None)
+
+    def needed(self, name: str) -> bool:
+        return any(name in job["upstream"] for job in self.jobs.values())  # type: ignore[operator]
 
     def check(self) -> None:
         texts, keys = self.clean_build()
-        expected = [name for name in self.order() if self.made.get(name) != (keys[name], texts[name])]
+        expected = [
+            name for name in self.order() if self.made.get(name) != (keys[name], texts[name])
+        ]
         ran = self.space.ran()
         assert sorted(ran) == sorted(expected)
         for name, text in texts.items():

@@ -91,7 +91,8 @@ def test_a_changed_command_and_env_are_reasons(space: Space) -> None:
     result = space.run("-v")
     assert "command changed" in result.text
     assert "env changed: LR: 1 → 2" in result.text
-    assert space.ran() == ["train", "eval-a"] or space.ran() == []
+    # The first eval counts bytes and the word got shorter; the second counts lines.
+    assert sorted(space.ran()) == ["eval-a", "eval-b", "train"]
 
 
 def test_a_deleted_or_edited_output_is_made_again(space: Space) -> None:
@@ -250,8 +251,14 @@ def test_always_run_and_orphans(space: Space) -> None:
 
 
 def test_rename_keeps_what_was_made(space: Space) -> None:
-    space.workflow(space.job("old", "date +%N > ${{ job.output_dir }}/x", outputs=["${{ job.output_dir }}/x"]))
-    body = {"run": "date +%N > ${{ job.output_dir }}/x", "outputs": ["${{ job.output_dir }}/x"], "verb": "shell"}
+    space.workflow(
+        space.job("old", "date +%N > ${{ job.output_dir }}/x", outputs=["${{ job.output_dir }}/x"])
+    )
+    body = {
+        "run": "date +%N > ${{ job.output_dir }}/x",
+        "outputs": ["${{ job.output_dir }}/x"],
+        "verb": "shell",
+    }
     space.workflow({"name": "old", **body})
     space.run()
     made = space.read("out/old/x")

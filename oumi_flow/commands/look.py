@@ -1,0 +1,285 @@
+"""Commands that look back, or on: `status`, `monitor`, `logs`, `errors`, `metrics`, `gpus`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from oumi_flow.errors import JOBS_FAILED, OK, FlowError
+
+if TYPE_CHECKING:
+    from oumi_flow.board import Board
+    from oumi_flow.commands.targets import Found
+    from oumi_flow.store import Store
+
+_SHOWN = 20  # runs that `status` lists
+
+
+def status(options: argparse.Namespace) -> int:
+    """One run with its jobs, or all runs of this user."""
+    from oumi_flow.ui.tables import jobs_table, runs_table
+    from oumi_flow.ui.theme import theme_of
+
+    now, theme = time.time(), theme_of(sys.stdout)
+    if options.target is None:
+        boards = _boards_of_user(live_only=options.running)
+        if options.json:
+            _print_json([_run_record(board, now) for board in boards])
+        else:
+            print(runs_table(boards[:_SHOWN], theme, now))
+            if len(boards) > _SHOWN:
+                print(f"(+{len(boards) - _SHOWN} older; --json has all)", file=sys.stderr)
+        return OK
+    from oumi_flow.commands.targets import find_target
+
+    found = find_target(options.target, options)
+    board = _board(found)
+    if options.json:
+        record = _run_record(board, now)
+        record["jobs"] = [_job_record(board, name, now) for name in board.rows]
+        _print_json(record)
+        return OK
+    ask = found.store.read_progress
+    print(jobs_table(board, theme, now, ask, running=options.running))
+    return OK
+
+
+def monitor(options: argparse.Namespace) -> int:
+    """Follow a run until it ends; a finished one is shown as it was."""
+    from oumi_flow.commands.targets import find_target
+    from oumi_flow.commands.views import live, tails, wants_screen
+    from oumi_flow.events import RunFinished
+
+    found = find_target(options.target, options)
+    store, run_id = found.store, found.run_id
+    if not store.is_live(run_id):
+        options.json = options.running = False
+        options.target = run_id if options.target is None else options.target
+        return status(options)
+    drawer = None
+    if wants_screen(None, True):
+        drawer = live(tails(store), store.read_progress)
+    else:
+        from oumi_flow.ui.plain import Plain
+
+        drawer = Plain(sys.stdout, tail=tails(store), progress=store.read_progress)
+    try:
+        for event in store.follow_events(run_id):
+            drawer(event)
+            if isinstance(event, RunFinished):
+                return OK if event.state == "done" else JOBS_FAILED
+    except KeyboardInterrupt:
+        # Leaving the viewer is not stopping the run.
+        print(f"\nthe run goes on; `oumi-flow monitor {run_id}` comes back", file=sys.stderr)
+        return OK
+    finally:
+        drawer.close()
+    print(f"run {run_id} was lost; run it again to go on", file=sys.stderr)
+    return JOBS_FAILED
+
+
+def logs(options: argparse.Namespace) -> int:
+    """The bytes of a job's log, whole, its end, or as it grows. Raises FlowError."""
+    from oumi_flow.commands import reading
+    from oumi_flow.commands.opening import open_all
+    from oumi_flow.planner import find_jobs
+
+    opened = open_all(options)
+    found = find_jobs([options.job], [job.name for job in opened.workflow.jobs])
+    if len(found) > 1:
+        raise FlowError(f'"{options.job}" means {len(found)} jobs', hint="name one of them")
+    job, store = found.pop(), opened.store
+    path = reading.log_of_attempt(store, job, options.attempt)
+    if not os.path.exists(path):
+        raise FlowError(f'job "{job}" has no log yet', hint=f"`oumi-flow why {options.file} {job}`")
+    if options.errors:
+        return reading.print_errors(path, options.lines)
+    if options.lines is not None and options.lines < 0:
+        raise FlowError(f"-n {options.lines}: expected a number from 0 up")
+    runs = _still_runs(store, job) if options.follow else None
+    return reading.print_log(path, options.lines, runs)
+
+
+def _still_runs(store: Store, job: str) -> Callable[[], bool]:
+    def runs() -> bool:
+        attempt = store.read_attempt(job)
+        if attempt is None or attempt.state not in ("starting", "running"):
+            return False
+        return store.read_exit(job) is None or store.holder() is not None
+
+    return runs
+
+
+def errors(options: argparse.Namespace) -> int:
+    """All failures of the newest run."""
+    from oumi_flow.commands.targets import find_target
+    from oumi_flow.diagnose import last_lines
+    from oumi_flow.ui.tables import errors_text
+    from oumi_flow.ui.theme import theme_of
+
+    found = find_target(options.file, options)
+    board = _board(found)
+    log = found.store.paths.log
+
+    def tail(job: str) -> list[str]:
+        return last_lines(log(job), options.lines)
+
+    if options.json:
+        _print_json(
+            [
+                {**_job_record(board, name, time.time()), "lines": tail(name)}
+                for name in board.failed
+            ]
+        )
+    else:
+        print(errors_text(board.failed.values(), theme_of(sys.stdout), tail, options.lines))
+    return JOBS_FAILED if board.failed else OK
+
+
+def metrics(options: argparse.Namespace) -> int:
+    """Jobs × metrics × the config keys that differ."""
+    from oumi_flow.commands import numbers
+    from oumi_flow.commands.opening import open_all
+    from oumi_flow.ui.tables import metrics_table
+    from oumi_flow.ui.theme import theme_of
+
+    opened = open_all(options)
+    rows = numbers.rows(opened, options.jobs, options.diff)
+    if options.json:
+        _print_json(numbers.as_records(rows))
+    elif options.csv:
+        sys.stdout.write(numbers.as_csv(rows))
+    else:
+        print(metrics_table(rows, theme_of(sys.stdout)))
+    return OK
+
+
+def gpus(options: argparse.Namespace) -> int:
+    """The tokens of this host."""
+    from oumi_flow.text import duration
+    from oumi_flow.tokens import TokenPool, survey
+    from oumi_flow.ui.tables import GpuRow, gpus_table
+    from oumi_flow.ui.theme import theme_of
+
+    there = survey(os.environ)
+    holders = {holder.index: holder for holder in TokenPool(there).holders()} if there else {}
+    rows = []
+    for gpu in there:
+        words = ""
+        holder = holders.get(gpu.index)
+        if holder is not None:
+            since = f", for {duration(time.time() - holder.since)}" if holder.since else ""
+            words = f"{holder.job or 'a job'} of run {holder.run}, user {holder.user}{since}"
+        rows.append(
+            GpuRow(
+                index=gpu.index,
+                name=gpu.name,
+                memory_used=gpu.memory_used,
+                memory_total=gpu.memory_total,
+                utilization=gpu.utilization,
+                holder=words,
+                stranger=bool(gpu.processes) and holder is None,
+            )
+        )
+    if options.json:
+        from dataclasses import asdict
+
+        _print_json([asdict(row) for row in rows])
+    else:
+        print(gpus_table(rows, theme_of(sys.stdout)))
+    return OK
+
+
+# Boards of runs -------------------------------------------------------------------------------
+
+
+def _board(found: Found) -> Board:
+    from oumi_flow.board import fold
+
+    board = fold(found.store.read_events(found.run_id))
+    if not board.over and not found.store.is_live(found.run_id):
+        board.lost(_alive(found, board))
+    return board
+
+
+def _alive(found: Found, board: Board) -> set[str]:
+    """Jobs of a lost run whose processes live on; nothing is changed by looking."""
+    from oumi_flow.executors.base import Handle
+    from oumi_flow.executors.local import is_alive
+
+    return {
+        name
+        for name in board.running
+        if (said := found.store.read_handle(name)) is not None and is_alive(Handle.from_json(said))
+    }
+
+
+def _boards_of_user(*, live_only: bool) -> list[Board]:
+    from oumi_flow.commands.targets import Found
+    from oumi_flow.store import Store
+    from oumi_flow.store.runs import user_runs
+
+    boards = []
+    for run in user_runs():
+        store = Store(run.output_dir)
+        if live_only and not store.is_live(run.run_id):
+            continue
+        board = _board(Found(store, run.run_id, run.path))
+        if board.run_id:
+            board.output_dir = run.output_dir
+            boards.append(board)
+    return boards
+
+
+def _run_record(board: Board, now: float) -> dict[str, object]:
+    return {
+        "run_id": board.run_id,
+        "workflow": board.workflow,
+        "path": board.path,
+        "output_dir": board.output_dir,
+        "state": board.state,
+        "cause": board.cause,
+        "pid": board.pid,
+        "host": board.host,
+        "user": board.user,
+        "started": board.started,
+        "finished": board.finished,
+        "elapsed": board.elapsed(now),
+        "total": board.total,
+        "completed": board.completed,
+        "counts": {state.value: n for state, n in board.counts.items() if n},
+        "gpu_seconds": board.gpu_seconds(now),
+        "cost": board.cost(now),
+        "expected_cost": board.expected_cost(),
+    }
+
+
+def _job_record(board: Board, name: str, now: float) -> dict[str, object]:
+    row = board.rows[name]
+    return {
+        "job": row.name,
+        "verb": row.verb,
+        "state": row.state.value,
+        "runner_lost": row.runner_lost,
+        "reasons": list(row.reasons),
+        "upstream": list(row.upstream),
+        "attempt": row.attempt,
+        "devices": list(row.devices),
+        "cause": row.cause,
+        "exit_code": row.exit_code,
+        "started": row.started,
+        "finished": row.finished,
+        "took": row.elapsed(now),
+        "metrics": dict(row.metrics),
+        "log": row.log,
+    }
+
+
+def _print_json(value: object) -> None:
+    import json
+
+    print(json.dumps(value, ensure_ascii=False, indent=2))

@@ -1,0 +1,106 @@
+"""The numbers of jobs as rows, records and CSV, for `metrics`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from oumi_flow.errors import FlowError
+
+if TYPE_CHECKING:
+    from oumi_flow.commands.opening import Opened
+    from oumi_flow.ui.tables import MetricRow
+
+
+def rows(opened: Opened, jobs: Sequence[str], earlier: str | None) -> list[MetricRow]:
+    """One row a job that has numbers: those of its marker, else the latest of its running attempt.
+
+    `earlier` is a run whose numbers stand beside them. Raises FlowError for unknown names.
+    """
+    from oumi_flow.planner import find_jobs
+    from oumi_flow.ui.tables import MetricRow
+
+    workflow, store = opened.workflow, opened.store
+    names = [job.name for job in workflow.jobs]
+    chosen = find_jobs(jobs, names) if jobs else set(names)
+    before = _of_run(opened, earlier) if earlier is not None else None
+    found = []
+    for job in workflow.jobs:
+        if job.name not in chosen:
+            continue
+        trace = store.trace(job.name)
+        values: dict[str, Any] = dict(trace.metrics) if trace is not None else {}
+        if trace is None and (progress := store.read_progress(job.name)) is not None:
+            values = dict(progress.metrics)
+        found.append(
+            MetricRow(
+                job=job.name,
+                metrics=values,
+                config=dict(job.parts.get("config") or {}),
+                before=None if before is None else before.get(job.name, {}),
+            )
+        )
+    return found
+
+
+def _of_run(opened: Opened, run_id: str) -> dict[str, dict[str, Any]]:
+    """The numbers that a run told, by job; of jobs it did not run, none."""
+    from oumi_flow.events import JobFinished
+    from oumi_flow.text import did_you_mean
+
+    known = opened.store.runs()
+    if run_id not in known:
+        raise FlowError(
+            f"no run {run_id} in {opened.workflow.output_dir}",
+            hint=did_you_mean(run_id, known) or f"there are: {', '.join(known[:5]) or 'none'}",
+        )
+    return {
+        event.job: dict(event.metrics)
+        for event in opened.store.read_events(run_id)
+        if isinstance(event, JobFinished) and event.metrics
+    }
+
+
+def as_records(found: Sequence[MetricRow]) -> list[dict[str, Any]]:
+    """For JSON: the config keys that differ, and the numbers."""
+    from oumi_flow.ui.tables import differing_keys
+
+    keys = differing_keys(found)
+    records = []
+    for row in found:
+        record: dict[str, Any] = {
+            "job": row.job,
+            "config": {key: row.config[key] for key in keys if key in row.config},
+            "metrics": dict(row.metrics),
+        }
+        if row.before is not None:
+            record["before"] = dict(row.before)
+        records.append(record)
+    return records
+
+
+def as_csv(found: Sequence[MetricRow]) -> str:
+    """A header and a line a job that has numbers; columns as in the table."""
+    import csv
+    import io
+
+    from oumi_flow.ui.tables import differing_keys
+
+    found = [row for row in found if row.metrics or row.before]
+    keys = differing_keys(found)
+    names = list(dict.fromkeys(name for row in found for name in row.metrics))
+    earlier = any(row.before is not None for row in found)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["job", *keys, *names, *(f"{name} before" for name in names if earlier)])
+    for row in found:
+        before = [(row.before or {}).get(name, "") for name in names] if earlier else []
+        writer.writerow(
+            [
+                row.job,
+                *(row.config.get(key, "") for key in keys),
+                *(row.metrics.get(name, "") for name in names),
+                *before,
+            ]
+        )
+    return text.getvalue()
