@@ -29,6 +29,8 @@ _SPEED = ("_per_second", "_runtime", "_num_tokens")
 # Names whose larger value is the better one; of all others with "loss" the smaller one is.
 _LARGER_IS_BETTER = ("accuracy", "acc", "f1", "score", "reward", "bleu", "rouge", "exact_match")
 
+_POSITIONS = frozenset({"step", "global_step", "done", "total", "at", "time"})
+
 Points = dict[str, list[tuple[float, float]]]
 
 
@@ -58,7 +60,8 @@ def points(folder: str, most: int = 2000) -> Points:
     """Curves of a job: metric -> (step, value) in order of steps, at most `most` points each.
 
     Taken from the training metrics in `folder`, else from the `metrics.jsonl` that we keep of any
-    job (`folder` is its `.oumi-flow` then, or holds it). The last value of a repeated step holds.
+    job (`folder` is its `.oumi-flow` then, or holds it). The last value of a repeated step holds;
+    of several trainings in one file the latest counts; points without a step are numbered.
     """
     curves: dict[str, dict[float, float]] = {}
     for path in (
@@ -66,15 +69,18 @@ def points(folder: str, most: int = 2000) -> Points:
         os.path.join(folder, ".oumi-flow", "metrics.jsonl"),
         os.path.join(folder, "metrics.jsonl"),
     ):
-        for row in _rows(path):
+        ended = False
+        for number, row in enumerate(_rows(path)):
+            if ended:
+                curves = {}
             inner = row.get("metrics")
             numbers = parse.numbers_of({**row, **inner} if isinstance(inner, dict) else row)
-            step = numbers.get("step", numbers.get("global_step", numbers.get("done")))
-            if step is None:
-                continue
+            steps = [numbers[key] for key in ("step", "global_step", "done") if key in numbers]
+            step = steps[0] if steps else float(number)
             for key, value in numbers.items():
-                if key not in ("step", "global_step", "done", "total", "at", "time"):
+                if key not in _POSITIONS:
                     curves.setdefault(key, {})[step] = value
+            ended = "train_loss" in numbers and not isinstance(inner, dict)
         if curves:
             break
     return {key: _thinned(sorted(curve.items()), most) for key, curve in curves.items()}

@@ -145,6 +145,20 @@ def test_curves_from_our_own_points(tmp_path: Path) -> None:
     assert points(str(tmp_path / "gone")) == {}
 
 
+def test_points_without_a_step_are_numbered(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text(
+        '{"done": null, "metrics": {"x": 5}}\n{"done": null, "metrics": {"x": 6}}\n'
+    )
+    assert points(str(tmp_path)) == {"x": [(0, 5), (1, 6)]}
+
+
+def test_curves_are_of_the_latest_training(tmp_path: Path) -> None:
+    (tmp_path / "metrics_rank0000.jsonl").write_text(
+        '{"loss": 9, "step": 500}\n{"train_loss": 9, "step": 500}\n{"loss": 5, "step": 1}\n'
+    )
+    assert points(str(tmp_path)) == {"loss": [(1, 5)]}
+
+
 def test_long_curves_are_thinned_to_their_ends(tmp_path: Path) -> None:
     text = "".join(f'{{"loss": {1 / step}, "step": {step}}}\n' for step in range(1, 5001))
     (tmp_path / "metrics_rank0000.jsonl").write_text(text)
