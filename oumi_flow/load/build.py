@@ -81,6 +81,7 @@ def _leave_out_lost(makings: dict[str, Making]) -> None:
         if any(name not in makings for name in making.needs):
             making.broken = True
             making.needs = [name for name in making.needs if name in makings]
+        if making.broken:
             making.forget_refs(makings)
 
 

@@ -185,6 +185,8 @@ def _decoded(body: Any, head: Any) -> Workflow | None:
     inputs, outputs = at["inputs"], at["outputs"]
     jobs = []
     for row in body["jobs"]:
+        if len(row) != len(_JOB_FIELDS):
+            return None
         argv, cwd, env, progress = row[command]
         row[command] = Command(tuple(argv), cwd, env, progress)
         row[inputs] = tuple(
