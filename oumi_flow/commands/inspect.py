@@ -11,6 +11,8 @@ from oumi_flow.errors import FlowError
 if TYPE_CHECKING:
     from oumi_flow.model import Plan
 
+_WORDS = {"run": "will run"}
+
 
 def validate(options: argparse.Namespace) -> int:
     """The summary of a valid workflow; a wrong one raises FlowError with every problem."""
@@ -53,7 +55,7 @@ def drawing(plan: Plan, kind: str, *, every: bool = False) -> str:
         Node(
             name=step.job.name,
             verb=step.job.verb,
-            state=step.decision.value,
+            state=_WORDS.get(step.decision.value, step.decision.value),
             upstream=step.job.upstream,
             implied=step.job.implied,
             reason=headline(step.reasons) if step.reasons else up_to_date(step.past.trace),
@@ -116,7 +118,7 @@ def why(options: argparse.Namespace) -> int:
         decision=step.decision.value,
         reasons=lines(step.reasons, verbose=bool(options.verbose)) or [up_to_date(step.past.trace)],
         waits_for=[
-            (name, steps[name].decision.value)
+            (name, _WORDS.get(steps[name].decision.value, steps[name].decision.value))
             for name in job.upstream
             if up_to_date_now or steps[name].decision is not Decision.UP_TO_DATE
         ],

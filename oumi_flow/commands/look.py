@@ -117,16 +117,15 @@ def _still_runs(store: Store, job: str) -> Callable[[], bool]:
 def errors(options: argparse.Namespace) -> int:
     """All failures of the newest run."""
     from oumi_flow.commands.targets import find_target
-    from oumi_flow.diagnose import last_lines
+    from oumi_flow.commands.views import last_words
     from oumi_flow.ui.tables import errors_text
     from oumi_flow.ui.theme import theme_of
 
     found = find_target(options.file, options)
     board = _board(found)
-    log = found.store.paths.log
 
     def tail(job: str) -> list[str]:
-        return last_lines(log(job), options.lines)
+        return last_words(found.store, job, options.lines)
 
     if options.json:
         _print_json(

@@ -166,6 +166,7 @@ def _run(
     executor: Executor,
     recovered: Recovered,
 ) -> int:
+    from oumi_flow.commands.notify import Notifier
     from oumi_flow.commands.planning import planned, run_started
     from oumi_flow.commands.resources import choose_gpus, slots
     from oumi_flow.commands.views import open_view, stopped_by_signals
@@ -197,12 +198,13 @@ def _run(
     log = store.open_events(run_id)
     watch = Watch(store)
     view = open_view(options, opened, watch)
-    teller = Teller([log.append, view])
+    notifier = Notifier(workflow.notify) if workflow.notify else None
+    teller = Teller([log.append, view, *([notifier] if notifier else [])])
     try:
         with stopped_by_signals(stop.request), view.ticking():
             teller.say(run_started(run_id, workflow, asked))
             teller.say(planned(plan))
-            for text in [*recovered.notes, *workflow.warnings]:
+            for text in [*recovered.notes, *workflow.warnings, *_not_yet(plan)]:
                 teller.say(Note(text))
             for note in warnings:
                 teller.say(note)
@@ -222,8 +224,20 @@ def _run(
         watch.close()
         view.close()
         log.close()
+        if notifier is not None:
+            notifier.close()
     work.settle()
     return _exit_code(finished)
+
+
+def _not_yet(plan: Plan) -> list[str]:
+    """Wishes of the file that this version does not grant: said, not passed over in silence."""
+    words = []
+    if any(step.job.warm and step.decision is not Decision.UP_TO_DATE for step in plan.steps):
+        words.append("`warm`: this version has no warm workers; jobs start cold")
+    if plan.workflow.cache_dir or plan.workflow.cache_max_size is not None:
+        words.append("`cache`: this version keeps no results of earlier build keys")
+    return words
 
 
 def _exit_code(finished: RunFinished) -> int:

@@ -133,10 +133,15 @@ def live(
 
 
 def tails(store: Store) -> Callable[[str], Sequence[str]]:
-    """The last lines of a job's newest log, for whoever shows failures."""
+    """The last lines of a job's newest log, without its head, for whoever shows failures."""
+    return lambda job: last_words(store, job, _TAIL)
+
+
+def last_words(store: Store, job: str, most: int) -> list[str]:
     from oumi_flow.diagnose import last_lines
 
-    return lambda job: last_lines(store.paths.log(job), _TAIL)
+    lines = last_lines(store.paths.log(job), most)
+    return [line for line in lines if not line.startswith("# run ")]
 
 
 @contextmanager
