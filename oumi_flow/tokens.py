@@ -291,6 +291,8 @@ class TokenPool:
         self._past_seconds: dict[str, float] = {}  # token -> of leases that are closed
         self._survey: tuple[float, tuple[Gpu, ...]] = (0.0, ())
         self.indices = tuple(sorted({gpu.index for gpu in gpus}))
+        # How many tokens each index has: more than one where a GPU is split into instances.
+        self.capacity = {index: [g.index for g in gpus].count(index) for index in self.indices}
 
     def try_lease(
         self,

@@ -10,15 +10,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from oumi_flow.model import GpuRequest, Job, Step
-from oumi_flow.runner.schedule import bind_fixed, effective_request
+from oumi_flow.model import Decision, GpuRequest, Job, Step
+from oumi_flow.runner.schedule import effective_request
 from oumi_flow.runner.terms import Lease, Options
+from oumi_flow.tokens import assign_fixed
 
 _FIRST_PAUSE, _LAST_PAUSE = 0.005, 0.08
 
 
 class Tokens(Protocol):
-    """tokens.TokenPool, as far as the loop needs it."""
+    """tokens.TokenPool, as far as the loop needs it. Raises FlowError when it cannot serve."""
+
+    @property
+    def capacity(self) -> Mapping[int, int]:
+        """How many tokens there are of each GPU: several of one that is split."""
 
     def try_lease(
         self,
@@ -28,7 +33,12 @@ class Tokens(Protocol):
         holder: str = "",
     ) -> Lease | None: ...
 
-    def waiting_for(self, request: GpuRequest, allowed: Sequence[int] | None = None) -> str: ...
+    def waiting_for(
+        self,
+        request: GpuRequest,
+        allowed: Sequence[int] | None = None,
+        strategy: str = "dynamic",
+    ) -> str: ...
 
     def set_aside(self, index: int) -> None: ...
 
@@ -36,7 +46,9 @@ class Tokens(Protocol):
 class Leasing:
     def __init__(self, tokens: Tokens | None, options: Options) -> None:
         self._tokens = tokens
-        self.gpus = options.gpus if tokens is not None else ()  # those that still work
+        capacity = tokens.capacity if tokens is not None else {}
+        # Tokens by GPU, of those that still work.
+        self.gpus = {gpu: capacity[gpu] for gpu in options.gpus if gpu in capacity}
         self._strategy = options.allocation
         self._bound: dict[str, GpuRequest] = {}
         self._ours: dict[int, int] = {}
@@ -45,7 +57,10 @@ class Leasing:
     def bind(self, steps: Sequence[Step], seconds: Mapping[str, float]) -> None:
         """With allocation `fixed`, say now which GPU each job gets."""
         if self._strategy == "fixed":
-            self._bound = bind_fixed(steps, self.gpus, seconds)
+            auto = [step.job for step in steps if step.decision is not Decision.UP_TO_DATE]
+            auto = [job for job in auto if self.request(job) == GpuRequest(1)]
+            found = assign_fixed([(j.name, seconds[j.name], 1) for j in auto], tuple(self.gpus))
+            self._bound = {job: GpuRequest(1, devices) for job, devices in found.items()}
 
     def request(self, job: Job) -> GpuRequest | None:
         """What this job asks of the pool; None for nothing."""
@@ -62,7 +77,7 @@ class Leasing:
         if now < when:
             return None
         lease = self._tokens.try_lease(
-            request, allowed=self.gpus, strategy=self._strategy, holder=job
+            request, allowed=tuple(self.gpus), strategy=self._strategy, holder=job
         )
         if lease is None:
             pause = min(max(2 * pause, _FIRST_PAUSE), _LAST_PAUSE)
@@ -90,7 +105,7 @@ class Leasing:
 
     def set_aside(self, device: int) -> None:
         """This GPU is lost: nobody gets it again in this run."""
-        self.gpus = tuple(gpu for gpu in self.gpus if gpu != device)
+        self.gpus.pop(device, None)
         if self._tokens is not None:
             self._tokens.set_aside(device)
 
@@ -99,9 +114,10 @@ class Leasing:
         _, pause = self._again.get(request, (0.0, 0.0))
         if self._tokens is None or pause < _LAST_PAUSE:
             return ""
-        return self._tokens.waiting_for(request, self.gpus)
+        return self._tokens.waiting_for(request, tuple(self.gpus), self._strategy)
 
     def _hopeful(self, request: GpuRequest) -> bool:
+        left = {gpu: count - self._ours.get(gpu, 0) for gpu, count in self.gpus.items()}
         if request.devices:
-            return not any(device in self._ours for device in request.devices)
-        return sum(gpu not in self._ours for gpu in self.gpus) >= request.count
+            return all(left.get(device, 0) > 0 for device in request.devices)
+        return sum(left.values()) >= request.count

@@ -127,8 +127,11 @@ class Loop:
             _, job = heappop(self._retries)
             if self.states[job] is _S.RETRYING:
                 self._enqueue(job)
-        for job, lease in self._room.leave(now, self._has_slot):
-            self._start(job, lease)
+        for job, lease, fault in self._room.leave(now, self._has_slot):
+            if fault:
+                self._finish(job, _S.FAILED, fault)
+            else:
+                self._start(job, lease)
         self._room.say_who_waits(self._has_slot())
         if self._to_submit:
             attempts, self._to_submit = self._to_submit, []

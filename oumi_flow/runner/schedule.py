@@ -60,8 +60,8 @@ def effective_request(request: GpuRequest | None, gpus: Collection[int]) -> GpuR
     return request
 
 
-def impossible(request: GpuRequest | None, gpus: Collection[int]) -> str:
-    """Why this run can never serve the request, in words; "" when it can."""
+def impossible(request: GpuRequest | None, gpus: Mapping[int, int]) -> str:
+    """Why a run with so many tokens of each GPU can never serve the request; "" when it can."""
     if request is None:
         return ""
     if not gpus:
@@ -70,34 +70,9 @@ def impossible(request: GpuRequest | None, gpus: Collection[int]) -> str:
     if missing:
         has = ", ".join(map(str, sorted(gpus)))
         return f"needs GPU {', '.join(map(str, missing))}, and this run has {has}"
-    if request.count > len(gpus):
-        return f"needs {request.count} GPUs, and this run has {len(gpus)}"
+    if request.count > (total := sum(gpus.values())):
+        return f"needs {request.count} GPUs, and this run has {total}"
     return ""
-
-
-def bind_fixed(
-    steps: Iterable[Step], gpus: Sequence[int], seconds: Mapping[str, float]
-) -> dict[str, GpuRequest]:
-    """Allocation `fixed`: a GPU for each job with `auto`, longest first onto the least loaded."""
-    if not gpus:
-        return {}
-    load = dict.fromkeys(gpus, 0.0)
-    free: list[tuple[float, int, str]] = []
-    for place, step in enumerate(steps):
-        request = effective_request(step.job.gpu, gpus)
-        if request is None or step.decision is Decision.UP_TO_DATE:
-            continue
-        if request.devices:
-            for device in request.devices:
-                load[device] = load.get(device, 0.0) + seconds[step.job.name]
-        elif request.count == 1:
-            free.append((-seconds[step.job.name], place, step.job.name))
-    bound: dict[str, GpuRequest] = {}
-    for negative, _, name in sorted(free):
-        device = min(gpus, key=lambda gpu: (load[gpu], gpu))
-        load[device] -= negative
-        bound[name] = GpuRequest(1, (device,))
-    return bound
 
 
 class Line:

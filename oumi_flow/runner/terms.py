@@ -57,7 +57,8 @@ class Prepared:
     inputs: Mapping[str, Any] = field(default_factory=dict)
     began: float = 0.0  # unix seconds; files older than this were not made by the attempt
     gpus: int = 0
-    devices: tuple[str, ...] = ()
+    indices: tuple[int, ...] = ()  # of the leased GPUs
+    devices: tuple[str, ...] = ()  # the same as in CUDA_VISIBLE_DEVICES
     detail: str = ""  # `resumes from checkpoint-800`
     follower: Follower | None = None  # made before the start, where that matters
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
+from oumi_flow.errors import FlowError
 from oumi_flow.events import Event, JobQueued
 from oumi_flow.model import GpuRequest, Job
 from oumi_flow.runner.leasing import Leasing
@@ -40,21 +41,31 @@ class WaitingRoom:
         self._told[job.name] = ""
         self._fresh.append(job.name)
 
-    def leave(self, now: float, has_slot: Callable[[], bool]) -> Iterator[tuple[str, Lease | None]]:
-        """Who goes now, one by one as long as there are slots, each with its lease."""
+    def leave(
+        self, now: float, has_slot: Callable[[], bool]
+    ) -> Iterator[tuple[str, Lease | None, str]]:
+        """Who goes now, one by one as long as there are slots, each with its lease.
+
+        Or with words for why nothing can be leased: such a one is not to run.
+        """
         without: set[GpuRequest] = set()  # requests that get nothing for the moment
         while has_slot() and (first := self._line.first(without)) is not None:
             job, _, request = first
             lease = None
             if request is not None:
-                lease = self._leasing.try_lease(job, request, now)
+                try:
+                    lease = self._leasing.try_lease(job, request, now)
+                except FlowError as fault:
+                    self._line.pop(request)
+                    yield job, None, str(fault)
+                    continue
                 if lease is None:
                     without.add(request)
                     if self._told[job] in _VAGUE:
                         self._say(job, self._leasing.waiting_for(request))
                     continue
             self._line.pop(request)
-            yield job, lease
+            yield job, lease, ""
 
     def say_who_waits(self, has_slot: bool) -> None:
         """Tell of those who came in since the last call what holds them back, if anything does."""

@@ -164,6 +164,7 @@ class Work:
             inputs,
             self._clock_of(log, spec, began),
             gpus,
+            tuple(lease.devices) if lease is not None else (),
             tuple(lease.visible.split(",")) if lease is not None else (),
             f"resumes from {os.path.basename(checkpoint)}" if checkpoint else "",
             # A metrics file may hold rows of an earlier attempt, so its size now is what counts.
@@ -277,13 +278,14 @@ class Work:
             end = End("failed", made, made)
         self._close(job, exit, end.record, end.detail)
         state = JobState.CANCELLED if end.record == "cancelled" else JobState.FAILED
-        lost = prepared.devices[0] if end.lost_gpu and len(prepared.devices) == 1 else ""
+        # Of several nobody knows which one it was.
+        lost = prepared.indices[0] if end.lost_gpu and len(prepared.indices) == 1 else None
         return Outcome(
             ending.state if ending is not None else state,
             end.cause,
             exit.code,
             retryable=end.retryable,
-            lost_gpu=int(lost) if lost.isdigit() else None,
+            lost_gpu=lost,
         )
 
     def commit(self, step: Step, prepared: Prepared, outcome: Outcome) -> None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from oumi_flow.errors import FlowError
 from oumi_flow.events import Event, JobFinished, JobQueued, JobRetrying, JobStarted, Note
 from oumi_flow.executors.base import Attempt, Exit, Handle
 from oumi_flow.model import (
@@ -72,6 +73,7 @@ class Pool:
         self.held: dict[int, Any] = {}
         self.aside: set[int] = set()
         self.tries = 0
+        self.fault: Exception | None = None
 
     def try_lease(
         self,
@@ -81,6 +83,8 @@ class Pool:
         holder: str = "",
     ) -> Lease | None:
         self.tries += 1
+        if self.fault is not None:
+            raise self.fault
         wanted = request.devices or self.all
         free = [d for d in wanted if d not in self.held and d in (allowed or self.all)]
         if len(free) < request.count:
@@ -91,7 +95,16 @@ class Pool:
             self.held[device] = lease
         return lease
 
-    def waiting_for(self, request: GpuRequest, allowed: Sequence[int] | None = None) -> str:
+    @property
+    def capacity(self) -> dict[int, int]:
+        return dict.fromkeys(self.all, 1)
+
+    def waiting_for(
+        self,
+        request: GpuRequest,
+        allowed: Sequence[int] | None = None,
+        strategy: str = "dynamic",
+    ) -> str:
         return "GPU 0: held by run R, user U" if "stranger" in self.held.values() else ""
 
     def set_aside(self, index: int) -> None:
@@ -547,6 +560,14 @@ def test_nothing_is_tried_while_the_run_itself_holds_all_gpus() -> None:
     bench = Bench(job("a", gpu=GpuRequest(1)), job("b", gpu=GpuRequest(1)), gpus=1).settle()
     assert bench.loop.next_due() is None
     assert bench.pool.tries == 1
+
+
+def test_locks_that_cannot_be_had_fail_the_job_in_words() -> None:
+    pool = Pool(1)
+    pool.fault = FlowError("GPU locks cannot lie on a network file system")
+    bench = Bench(job("a", gpu=GpuRequest(1)), job("b"), pool=pool).settle()
+    assert bench.causes() == {"a": "GPU locks cannot lie on a network file system"}
+    assert bench.ran == ["b"]
 
 
 def test_fixed_allocation_binds_jobs_when_the_run_begins() -> None:

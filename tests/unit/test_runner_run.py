@@ -32,6 +32,7 @@ from oumi_flow.model import (
 from oumi_flow.planner import plan as make_plan
 from oumi_flow.runner import Options, StopFlag, Teller, Watch, Work, recover, run
 from oumi_flow.store import Store
+from oumi_flow.tokens import Gpu, TokenPool
 
 
 @pytest.fixture(autouse=True)
@@ -82,6 +83,7 @@ class Run:
         self.events: list[Event] = []
         self.heard: Callable[[Event], None] = self.events.append
         self.requests: list[dict[str, Any]] = []
+        self.tokens: TokenPool | None = None
         self.plan = self.planned()
 
     def planned(self) -> Plan:
@@ -105,7 +107,7 @@ class Run:
                     self.plan,
                     work=work,
                     executor=self.executor,
-                    tokens=None,
+                    tokens=self.tokens,
                     emit=lambda event: self.heard(event),
                     options=self.options,
                     stop=self.stop,
@@ -399,6 +401,19 @@ def test_a_job_without_a_gpu_sees_none_and_one_that_wants_one_is_refused() -> No
     one = Run(shell("a", 'test "$CUDA_VISIBLE_DEVICES" = ""'), shell("b", gpu=GpuRequest(1)))
     assert one.go().counts == {"done": 1, "failed": 1}
     assert one.causes()["b"] == "needs a GPU, and this run has none"
+
+
+def test_gpu_jobs_never_share_a_token_and_hold_up_no_other(tmp_path: Path) -> None:
+    # Whoever finds the folder of its GPU there already is not alone on it.
+    alone = "mkdir gpu-$CUDA_VISIBLE_DEVICES; echo x > /dev/null; rmdir gpu-$CUDA_VISIBLE_DEVICES"
+    jobs = [shell(f"g{i}", alone, gpu=GpuRequest(1)) for i in range(8)]
+    both = shell("both", 'test "$CUDA_VISIBLE_DEVICES" = 0,1', gpu=GpuRequest(2), priority=1)
+    one = Run(*jobs, both, shell("c"), gpus=(0, 1), max_parallel=4)
+    pool = one.tokens = TokenPool([Gpu(0), Gpu(1)], str(tmp_path / "locks"), run_id="R1")
+    result = one.go()
+    assert result.counts == {"done": 10}, one.causes()
+    assert result.gpu_seconds > 0
+    assert pool.holders() == ()
 
 
 @pytest.fixture

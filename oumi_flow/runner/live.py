@@ -1,0 +1,72 @@
+"""What the loop remembers of a job that is not waiting any more, and the events made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from oumi_flow.events import JobFinished, JobStarted
+from oumi_flow.executors.base import Handle
+from oumi_flow.model import JobState, Outcome, Step
+from oumi_flow.runner.terms import Ending, Lease, Prepared
+
+
+@dataclass(slots=True)
+class Live:
+    """From a job's first look until its end, over all its attempts."""
+
+    step: Step
+    number: int = 1  # of the attempt, from 1
+    lease: Lease | None = None
+    prepared: Prepared | None = None
+    handle: Handle | None = None
+    ending: Ending | None = None
+    concluding: bool = False
+
+    def try_again(self) -> float:
+        """Forget the attempt that failed; returns how many seconds to wait before the next."""
+        retry = self.step.job.retry
+        wait = float(retry.delay * retry.backoff ** (self.number - 1))
+        self.number += 1
+        self.prepared = self.handle = None
+        self.concluding = False
+        return wait
+
+
+def started(live: Live, adopted: bool) -> JobStarted:
+    prepared = live.prepared
+    assert prepared is not None
+    return JobStarted(
+        live.step.job.name,
+        attempt=live.number,
+        devices=prepared.devices,
+        log=prepared.attempt.log,
+        adopted=adopted,
+        detail=prepared.detail,
+    )
+
+
+def finished(
+    job: str,
+    state: JobState,
+    cause: str,
+    live: Live | None = None,
+    outcome: Outcome | None = None,
+    took: float | None = None,
+) -> JobFinished:
+    return JobFinished(
+        job,
+        state.value,
+        exit_code=outcome.exit_code if outcome else None,
+        cause=cause,
+        took=took,
+        gpus=live.prepared.gpus if live and live.prepared else 0,
+        metrics=dict(outcome.trace.metrics) if outcome and outcome.trace else {},
+    )
+
+
+def run_state(counts: Mapping[JobState, int]) -> str:
+    """How a run ended that nobody stopped; nothing is blocked without something that failed."""
+    if counts[JobState.FAILED]:
+        return "failed"
+    return "cancelled" if counts[JobState.CANCELLED] else "done"
