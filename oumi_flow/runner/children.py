@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Mapping
 
 from oumi_flow.errors import FlowError
@@ -26,7 +27,7 @@ class Children:
 
     def __init__(self, environ: Mapping[str, str], oumi: tuple[str, ...]) -> None:
         self._environ = environ
-        self._base = {**environ, **_FIXED}
+        self._base = {**environ, **_FIXED, "PATH": _path(environ)}
         self._oumi = oumi
 
     def argv(self, job: Job, is_shell: bool, extra: tuple[str, ...] = ()) -> tuple[str, ...]:
@@ -72,3 +73,16 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def _path(environ: Mapping[str, str]) -> str:
+    """PATH as if the virtual environment that we run from were activated.
+
+    So `python` in a `run:` text is the one that has the user's packages, whether the tool was
+    started as `oumi-flow` or as `.venv/bin/oumi-flow`.
+    """
+    path = environ.get("PATH", os.defpath)
+    if sys.prefix == sys.base_prefix:
+        return path
+    own = os.path.dirname(sys.executable)
+    return path if own in path.split(os.pathsep) else own + os.pathsep + path
