@@ -331,7 +331,7 @@ class Reader:
         except (OSError, ValueError):
             return
         for line in lines:
-            if line.strip():
+            if line.strip() and not line.strip().startswith("#"):  # as oumi reads it
                 yield to_base(line.strip(), making.workdir)
 
 
