@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+from oumi_flow.errors import FlowError
 from oumi_flow.events import Event, Note
 
 _E = TypeVar("_E", bound=Event)
@@ -14,10 +16,15 @@ Listener = Callable[[Event], None]
 
 
 class Teller:
-    """One thread only. Listeners are told in the order given; one that raises is told no more."""
+    """Tells listeners in the order given. One thread only.
+
+    One that cannot write for the moment (FlowError, OSError: the disk is full) is told again, in
+    order, with the next event. One that fails in another way is told no more.
+    """
 
     def __init__(self, listeners: Sequence[Listener], now: Callable[[], float] = time.time) -> None:
-        self._listeners = list(listeners)
+        self._waiting: dict[Listener, deque[Event]] = {one: deque() for one in listeners}
+        self._complained: set[Listener] = set()
         self._now = now
         self._seq = 0
 
@@ -29,14 +36,21 @@ class Teller:
         """Give the event its number and time, and hand it on. Returns it as it was told."""
         self._seq += 1
         event = replace(event, seq=self._seq, at=self._now())
-        lost: list[Exception] = []
-        for listener in list(self._listeners):
+        trouble: list[str] = []
+        for listener, waiting in list(self._waiting.items()):
+            waiting.append(event)
             try:
-                listener(event)
+                while waiting:
+                    listener(waiting[0])
+                    waiting.popleft()
+            except (FlowError, OSError) as fault:
+                if listener not in self._complained:
+                    self._complained.add(listener)
+                    trouble.append(f"what happens cannot be recorded for now: {fault}")
             except Exception as fault:  # noqa: BLE001 - a view's failure is a note
-                self._listeners.remove(listener)
-                lost.append(fault)
-        for why in lost:
-            words = f"{type(why).__name__}: {why}"
-            self.tell(Note(f"the run goes on, but is not recorded any more: {words}", "warning"))
+                del self._waiting[listener]
+                words = f"{type(fault).__name__}: {fault}"
+                trouble.append(f"the run goes on, but is not shown any more: {words}")
+        for words in trouble:
+            self.tell(Note(words, "warning"))
         return event

@@ -225,20 +225,41 @@ def test_a_failing_view_never_fails_a_run() -> None:
     assert one.go().state == "done"
 
 
-def test_a_listener_that_fails_is_told_no_more_and_the_others_are_told_why() -> None:
+def test_a_view_that_fails_is_told_no_more_and_the_others_are_told_why() -> None:
     heard: list[Event] = []
 
-    def full(event: Event) -> None:
-        raise OSError("No space left on device")
+    def broken(event: Event) -> None:
+        raise RuntimeError("no screen")
 
-    teller = Teller([full, heard.append], now=lambda: 5.0)
+    teller = Teller([broken, heard.append], now=lambda: 5.0)
     teller.tell(Note("one"))
     teller.tell(Note("two"))
     assert [(e.seq, e.text) for e in heard if isinstance(e, Note)] == [
         (1, "one"),
-        (2, "the run goes on, but is not recorded any more: OSError: No space left on device"),
+        (2, "the run goes on, but is not shown any more: RuntimeError: no screen"),
         (3, "two"),
     ]
+
+
+def test_a_record_on_a_full_disk_is_completed_in_order_once_there_is_room() -> None:
+    log: list[Event] = []
+    heard: list[Event] = []
+    full = True
+
+    def append(event: Event) -> None:
+        if full:
+            raise OSError("No space left on device")
+        log.append(event)
+
+    teller = Teller([append, heard.append])
+    teller.tell(Note("one"))
+    teller.tell(Note("two"))
+    full = False
+    teller.tell(Note("three"))
+    assert log == heard
+    assert [event.seq for event in log] == [1, 2, 3, 4]
+    told = [event.text for event in heard if isinstance(event, Note)]
+    assert told[1] == "what happens cannot be recorded for now: No space left on device"
 
 
 def test_control_that_cannot_be_read_is_no_reason_to_stop() -> None:
