@@ -19,6 +19,7 @@ from oumi_flow.load.template import Ref, Text
 from oumi_flow.load.yaml_source import Node
 from oumi_flow.model import Counts, Input, Output
 from oumi_flow.verbs.places import inside, to_base, to_workdir
+from oumi_flow.verbs.results import counted_path
 from oumi_flow.verbs.table import VerbSpec
 
 _GLOB = re.compile(r"[*?\[]")
@@ -55,7 +56,7 @@ def counted_outputs(making: Making) -> list[Output]:
     spec, placement = making.spec, making.placement
     outputs: list[Output] = []
     if not spec.is_shell:
-        path = f"{placement.place}/{spec.counted}" if spec.counted else placement.place
+        path = counted_path(spec, making.merged, placement.place)
         outputs.append(Output(own_key(making, path), path, spec.counts))
     seen = {output.path for output in outputs}
     for path in making.declared:
