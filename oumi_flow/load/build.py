@@ -17,6 +17,7 @@ from oumi_flow.load.link import Links, cycle_problem
 from oumi_flow.load.making import Making, Workshop
 from oumi_flow.load.names import name_fault
 from oumi_flow.load.places import Claim, Made, PlaceIndex, collisions
+from oumi_flow.load.resources import Resources
 from oumi_flow.load.template import Ref, Text
 from oumi_flow.load.values import Scope, Session, Values
 from oumi_flow.load.yaml_source import Node
@@ -41,9 +42,7 @@ def build(
         session,
         links,
         top.output_dir,
-        gpus=top.gpus,
-        remotes=top.remotes,
-        mode=top.mode,
+        Resources(session, top.gpus, top.remotes, top.mode),
         warm=top.typed("warm", False),
     )
     makings: dict[str, Making] = {}
@@ -56,7 +55,7 @@ def build(
     _stop_if_any(session, only_if=len(order) < len(makings))
     uses_oumi = any(making.spec.needs_config for making in makings.values())
     fetched = _fetched(session, expansion.drafts, fetch)
-    asked = keys() if uses_oumi else None
+    asked = _asked(session, keys) if uses_oumi else None
     workshop = Workshop(expansion.files, makings, top.output_dir, asked, fetched)
     for name in order:
         workshop.settle(makings[name])
@@ -180,6 +179,16 @@ def _claim_fault(
             node = each
     hint = "give each job an output of its own"
     session.fault(node, f'the {what} {path} of job "{making.name}" {words}', hint)
+
+
+def _asked(session: Session, keys: Callable[[], OumiKeys | None]) -> OumiKeys | None:
+    """The keys that oumi knows; a fault in asking is one problem among the others."""
+    try:
+        return keys()
+    except FlowError as error:
+        for problem in error.problems:
+            session.add(problem)
+        return None
 
 
 def _fetched(

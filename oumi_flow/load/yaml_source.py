@@ -7,13 +7,11 @@ beyond the limits below are refused. Knows nothing of what the nodes mean.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from typing import Any
 
 from oumi_flow.errors import FlowError, Problem, Where, WorkflowErrors
-from oumi_flow.text import size
 
 MAX_BYTES = 20_000_000
 MAX_DEPTH = 100
@@ -127,29 +125,6 @@ def scalar(text: str) -> Any:
     if _OTHER_BASE.match(text):
         return int(text, 0) if len(text) < 1000 else text
     return _WORDS.get(text, text)
-
-
-def read_bytes(path: str, what: str = "file") -> bytes:
-    """The bytes of a file, at most 20 MB. Raises FlowError."""
-    try:
-        with open(path, "rb") as file:
-            found = os.fstat(file.fileno())
-            if found.st_size > MAX_BYTES:
-                raise FlowError(
-                    f"{path}: the {what} is too large: expected at most {size(MAX_BYTES)}, "
-                    f"got {size(found.st_size)}"
-                )
-            data = file.read(MAX_BYTES + 1)
-    except FileNotFoundError:
-        raise FlowError(f"{path}: no such file", hint=f"expected a {what} there") from None
-    except IsADirectoryError:
-        raise FlowError(f"{path}: expected a {what}, got a folder") from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise FlowError(f"{path}: cannot read the {what}: {reason}") from None
-    if len(data) > MAX_BYTES:
-        raise FlowError(f"{path}: the {what} is too large: expected at most {size(MAX_BYTES)}")
-    return data
 
 
 def decode(name: str, data: bytes) -> Source:

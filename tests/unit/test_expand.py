@@ -1,5 +1,7 @@
 """vars, matrix, defaults, uses, patterns and texts, as the jobs that come out of them."""
 
+# ruff: noqa: E501  (a job of a workflow is read best in one line)
+
 from __future__ import annotations
 
 import textwrap

@@ -1,5 +1,7 @@
 """What a job is after loading: its command, what it reads and makes, and what of it counts."""
 
+# ruff: noqa: E501  (a job of a workflow is read best in one line)
+
 from __future__ import annotations
 
 import textwrap

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from oumi_flow.errors import FlowError, WorkflowErrors
+from oumi_flow.errors import FlowError
 from oumi_flow.load import load
 
 TABLE = runpy.run_path(str(Path(__file__).parents[1] / "flow" / "bad" / "cases.py"))

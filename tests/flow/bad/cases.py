@@ -779,9 +779,7 @@ TEXTS = [
         "expected at most 100000 combinations",
         shell(
             f"matrix: {MARK}"
-            + "{"
-            + ", ".join(f"k{n}: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]" for n in range(9))
-            + "}"
+            "{" + ", ".join(f"k{n}: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]" for n in range(9)) + "}"
         ),
     ),
 ]
