@@ -384,7 +384,6 @@ def test_cancel_leaves_nobody_of_the_tree(space: Space) -> None:
 def test_cancel_at_once_waits_for_no_grace(space: Space) -> None:
     handle, pids = family(space, "signal.signal(15, signal.SIG_IGN); stay()", grace=1000.0)
     space.executor.cancel([handle], 1000.0)
-    space.executor.cancel([handle], 1000.0)  # asking twice politely is still polite
     space.executor.cancel([handle], 1000.0, now=True)
     end = space.end(handle)
     assert (end.cancelled, end.signal) == (True, signal.SIGKILL)
@@ -410,9 +409,28 @@ def test_a_job_may_tidy_up_within_its_grace(space: Space) -> None:
     handle = space.bash("a", script, grace=1000.0)
     written(space.root / "out" / "a" / "job.log")
     space.executor.cancel([handle], 1000.0)
+    space.executor.cancel([handle], 1000.0)  # asking twice politely is still polite
     end = space.end(handle)
     assert (end.cancelled, end.code) == (True, 5)
     assert space.log("a").endswith("tidy\n")
+
+
+def test_a_stopped_job_may_tidy_up_too(space: Space) -> None:
+    handle = space.python(
+        "a",
+        f"""
+        import os, signal, sys
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(5))
+        print(os.getpid(), file=open({str(space.root / "pid")!r}, "w"))
+        os.kill(os.getpid(), signal.SIGSTOP)
+        signal.pause()
+        """,
+        grace=1000.0,
+    )
+    (pid,) = pids_in(space.root / "pid", 1)
+    until(lambda: getattr(supervise.read_process(pid), "state", "") == "T", "it is stopped")
+    space.executor.cancel([handle], 1000.0)
+    assert space.end(handle).code == 5
 
 
 def test_a_chain_of_forks_is_caught(space: Space) -> None:

@@ -20,13 +20,14 @@ from oumi_flow.executors.supervise import Masker, Refused, StateDir, boot_id, re
 few_letters = st.text("ab", min_size=6, max_size=9).map(str.encode)
 
 
-@given(
-    secrets=st.lists(few_letters, min_size=1, max_size=3),
-    pieces=st.lists(st.text("abc", max_size=12).map(str.encode), max_size=12),
-)
-def test_a_log_is_masked_the_same_however_it_comes_in_pieces(
-    secrets: list[bytes], pieces: list[bytes]
-) -> None:
+@given(st.data())
+def test_a_log_is_masked_the_same_however_it_comes_in_pieces(data: st.DataObject) -> None:
+    secrets = data.draw(st.lists(few_letters, min_size=1, max_size=3))
+    secrets += [secret + b"a" for secret in secrets[:1]]
+    words = st.sampled_from([*secrets, *(secret[:4] for secret in secrets), b"a", b"b", b"c"])
+    text = b"".join(data.draw(st.lists(words, max_size=8)))
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=8)))
+    pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
     at_once = Masker(secrets)
     whole = at_once.feed(b"".join(pieces)) + at_once.finish()
     masker = Masker(secrets)

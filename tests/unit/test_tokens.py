@@ -145,6 +145,44 @@ def test_all_or_none_in_ascending_order(host: Host) -> None:
     assert other.try_lease(GpuRequest(1), allowed=()) is None
 
 
+def test_a_try_that_fails_gives_back_what_it_took(host: Host) -> None:
+    host.lease(host.pool(some(4)), GpuRequest(2, (1, 3)))
+    other = host.pool(some(4), "run-2")
+    assert other.try_lease(GpuRequest(3)) is None
+    assert other.try_lease(GpuRequest(2, (0, 1))) is None
+    assert [holder.index for holder in other.holders()] == [1, 3]
+    assert host.lease(other, GpuRequest(2)).devices == (0, 2)
+
+
+def test_closing_a_lease_never_unlocks_it_for_those_who_inherited_it(host: Host) -> None:
+    pool = host.pool(some(1))
+    lease = host.lease(pool)
+    inherited = os.dup(lease.descriptors[0])
+    lease.close()
+    assert pool.try_lease(ANY) is None
+    os.close(inherited)
+    assert host.lease(pool).devices == (0,)
+
+
+def test_a_lock_file_that_goes_while_it_is_taken_is_taken_anew(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import filelock
+
+    take = filelock.lock_descriptor
+    removed: list[Path] = []
+
+    def meddle(fd: int, *, blocking: bool = True) -> bool:
+        if not removed:
+            removed.extend((host.root / "locks").glob("*/gpu-0.lock"))
+            removed[0].unlink()
+        return take(fd, blocking=blocking)
+
+    monkeypatch.setattr(filelock, "lock_descriptor", meddle)
+    lease = host.lease(host.pool(some(1)))
+    assert os.path.samestat(os.fstat(lease.descriptors[0]), removed[0].stat())
+
+
 def test_named_devices_are_had_or_waited_for(host: Host) -> None:
     pool = host.pool(some(4))
     held = host.lease(pool, GpuRequest(1, (2,)), holder="train")
