@@ -7,6 +7,7 @@ little more than the interpreter.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -41,6 +42,16 @@ class Command:
         self.does = does  # "module:function" below oumi_flow.commands
         self.args = args
         self.examples = examples
+
+
+def _whole(text: str) -> int:
+    """A flag's whole number. Raises what argparse tells as a usage error."""
+    from argparse import ArgumentTypeError
+
+    try:
+        return int(text)
+    except ValueError:
+        raise ArgumentTypeError(f"expected a whole number, got {text}") from None
 
 
 FILE = Arg("file", metavar="FILE", complete="file", help="the workflow file")
@@ -111,7 +122,7 @@ COMMANDS: dict[str, Command] = {
                 choices=["dot", "mermaid", "svg"],
                 help="print the graph, coloured by state, and exit (the value only after `=`)",
             ),
-            Arg("-j", "--max-parallel", metavar="N", type=int, help="at most N jobs at once"),
+            Arg("-j", "--max-parallel", metavar="N", type=_whole, help="at most N jobs at once"),
             Arg(
                 "--gpus", metavar="0,1", help="the GPUs to use, by NVML's numbers; `none`: CPU only"
             ),
@@ -202,8 +213,8 @@ COMMANDS: dict[str, Command] = {
             FILE,
             Arg("job", metavar="JOB", complete="job", help="the job"),
             Arg("-f", "--follow", action="store_true", help="go on while it runs"),
-            Arg("-n", "--lines", metavar="N", type=int, help="only the last N lines"),
-            Arg("--attempt", metavar="K", type=int, help="attempt K of the newest run"),
+            Arg("-n", "--lines", metavar="N", type=_whole, help="only the last N lines"),
+            Arg("--attempt", metavar="K", type=_whole, help="attempt K of the newest run"),
             Arg("--errors", action="store_true", help="only lines that look like errors"),
             CHDIR,
         ],
@@ -214,7 +225,7 @@ COMMANDS: dict[str, Command] = {
         "look:errors",
         [
             FILE,
-            Arg("-n", "--lines", metavar="N", type=int, default=15, help="lines a failure"),
+            Arg("-n", "--lines", metavar="N", type=_whole, default=15, help="lines a failure"),
             AS_JSON,
             CHDIR,
         ],
@@ -329,13 +340,16 @@ GROUPS = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code (SPEC §4.4)."""
     words = list(sys.argv[1:] if argv is None else argv)
+    _settle_streams()
     try:
-        return _dispatch(words)
+        done = _dispatch(words)
+        _flush()  # a fault of writing is told here, not by the dying interpreter
+        return done
     except FlowError as error:
         return _tell(error)
     except BrokenPipeError:
-        # Whoever read our stdout has gone; keep the interpreter from complaining about it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read our stdout has gone.
+        _drop_stdout()
         return 0
     except KeyboardInterrupt:
         return 130
@@ -348,6 +362,35 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _tell(_as_flow_error(error))
     except Exception as error:  # noqa: BLE001 - no traceback ever reaches a user
         return _confess(error)
+
+
+def _settle_streams() -> None:
+    """Let there be a stdout and a stderr, and nothing that they cannot say."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by whoever started us: `>&-`
+            stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - as long as we live
+            setattr(sys, name, stream)
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _drop_stdout()
+        raise FlowError(f"cannot write to stdout: {error.strerror}", exit_code=INTERNAL) from error
+
+
+def _drop_stdout() -> None:
+    """Forget what stdout has not taken, or the interpreter complains about it at its end."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def _dispatch(words: list[str]) -> int:
@@ -414,7 +457,7 @@ def parser_of(name: str, command: Command) -> argparse.ArgumentParser:
 
     class Parser(argparse.ArgumentParser):
         def error(self, message: str) -> NoReturn:
-            raise FlowError(f"{PROG} {name}: {message}", hint=_flag_hint(command, message, name))
+            raise _usage_error(command, message, name)
 
     parser = Parser(
         prog=f"{PROG} {name}",
@@ -431,14 +474,39 @@ def parser_of(name: str, command: Command) -> argparse.ArgumentParser:
     return parser
 
 
-def _flag_hint(command: Command, message: str, name: str) -> str:
+def _usage_error(command: Command, message: str, name: str) -> FlowError:
+    """What argparse says, in our words and with the nearest thing that it would have taken."""
     from oumi_flow.text import did_you_mean
 
-    flags = [flag for arg in command.args for flag in arg.names if flag.startswith("-")]
-    for word in message.split():
-        if word.startswith("-"):
-            return did_you_mean(word, flags) or f"`{PROG} {name} --help` lists the flags"
-    return f"`{PROG} {name} --help` shows how"
+    said, _, rest = message.partition(": ")
+    if said == "the following arguments are required":
+        needed = {a.settings.get("metavar", a.names[0]) for a in command.args if _is_needed(a)}
+        words = [word for word in rest.split(", ") if word in needed] or [rest]
+        message = f"{' and '.join(words)} missing"
+    elif said.startswith("argument "):
+        flag = said.removeprefix("argument ")
+        message = f"{flag}: {rest}"
+        arg = next((a for a in command.args if flag in ("/".join(a.names), *a.names)), None)
+        choices = arg.settings.get("choices", ()) if arg is not None else ()
+        if choices:
+            got = rest.partition("'")[2].partition("'")[0]
+            message = f"{flag}: expected {' | '.join(choices)}, got {got}"
+            hint = did_you_mean(got, choices)
+            if hint:
+                return FlowError(f"{PROG} {name}: {message}", hint=hint)
+    elif said == "unrecognized arguments":
+        words = rest.split()
+        flags = [flag for arg in command.args for flag in arg.names if flag.startswith("-")]
+        stray = next((word for word in words if word.startswith("-")), "")
+        message = f'no flag "{stray}"' if stray else f'one argument too many: "{words[0]}"'
+        hint = did_you_mean(stray.partition("=")[0], flags) if stray else ""
+        if hint:
+            return FlowError(f"{PROG} {name}: {message}", hint=hint)
+    return FlowError(f"{PROG} {name}: {message}", hint=f"`{PROG} {name} --help` shows how")
+
+
+def _is_needed(arg: Arg) -> bool:
+    return not arg.names[0].startswith("-") and arg.settings.get("nargs") not in ("*", "?")
 
 
 def _tell(error: FlowError) -> int:
@@ -449,8 +517,17 @@ def _tell(error: FlowError) -> int:
 
 
 def _as_flow_error(error: OSError) -> FlowError:
-    path = f"{error.filename}: " if error.filename else ""
-    return FlowError(f"{path}{error.strerror or error}", exit_code=INTERNAL)
+    """Faults of the system that no room foresaw, with what they most likely mean."""
+    words = error.strerror or str(error)
+    if error.filename:
+        name = error.filename
+        return FlowError(f"{os.fsdecode(name)}: {words}", exit_code=INTERNAL)
+    try:
+        os.getcwd()
+    except OSError:
+        return FlowError("the folder that you are in is gone", hint="go to one that is there")
+    _drop_stdout()  # whose writes name no file
+    return FlowError(words, exit_code=INTERNAL)
 
 
 def _confess(error: Exception) -> int:

@@ -49,6 +49,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _check_flags(options: argparse.Namespace) -> None:
+    from oumi_flow.commands.resources import asked_gpus
+
+    asked_gpus(options)
     if options.max_parallel is not None and options.max_parallel < 1:
         raise FlowError(f"-j {options.max_parallel}: expected a number from 1 up")
     if options.cache:
@@ -193,7 +196,10 @@ def _run(
     work.stage(plan)
     record_base(workflow.path, base)
     words = options.command_line
-    register_run(run_id, workflow.output_dir, workflow.name, workflow.path, words, base)
+    try:
+        register_run(run_id, workflow.output_dir, workflow.name, workflow.path, words, base)
+    except FlowError as fault:  # a full home is no reason not to run
+        warnings.append(Note(f"`status` will not list this run: {fault.message}", "warning"))
     stop = StopFlag()
     log = store.open_events(run_id)
     watch = Watch(store)
