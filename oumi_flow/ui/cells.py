@@ -6,6 +6,7 @@ terminal: no control or direction-changing character gets through. Knows no colo
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 # Format characters that turn the direction of the text round, so that a name reads as another.
@@ -97,7 +98,8 @@ def wrap(text: str, columns: int) -> list[str]:
         return [text]
     lines: list[str] = []
     line = ""
-    for word in text.split(" "):
+    # Blanks at the start of the text are its own; those where a line breaks fall away.
+    for word in re.findall(r"^ +[^ ]*|[^ ]+", text):
         trial = f"{line} {word}" if line else word
         if width(trial) <= columns:
             line = trial
@@ -107,6 +109,6 @@ def wrap(text: str, columns: int) -> list[str]:
         while width(word) > columns:
             piece = fit(word, columns, "")
             lines.append(piece)
-            word = word[len(piece) :]
+            word = word[max(1, len(piece)) :]
         line = word
     return [*lines, line] if line else lines

@@ -36,9 +36,9 @@ def frame(
     running = list(board.running.values())
     waiting = _waiting(board)
     queued = board.total - board.ended - len(running)
-    for_queue = min(_QUEUED, queued, max(0, room - len(running)), room // 2) if running else 0
-    if queued and not running:
-        for_queue = min(_QUEUED, queued, room)
+    # Those that run come first; one line at least says how many wait, if there is any room.
+    spare = max(room - len(running), 1 if room > 3 else 0)
+    for_queue = min(_QUEUED, queued, spare)
     body = _running(board, running, theme, room - for_queue, now, progress)
     body += _queue(board, list(islice(waiting, for_queue)), queued, for_queue, theme, now)
     lines = [[], _overall(board, theme, now, left)]

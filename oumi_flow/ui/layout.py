@@ -120,6 +120,7 @@ def paragraph(
 ) -> list[Line]:
     """Spans that follow each other, broken at blanks where the width ends.
 
+    A word that is too long stays whole: a path is there to be copied.
     `hang` is the indent of all lines but the first; default: two more than `indent`.
     """
     hang = indent + 2 if hang is None else hang

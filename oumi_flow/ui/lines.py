@@ -117,7 +117,7 @@ class Teller:
         wide = [cells.width(row.job) for row in event.rows if row.decision != "up to date"]
         tag = len(" [GPU:0]") if self._board.devices else 0
         self._name_width = min(max(wide, default=0), _NAME_COLUMN) + tag
-        return [] if self._quiet else [heading(self._board)]
+        return [] if self._quiet else paragraph(heading(self._board), self._theme)
 
     def _queued(self, event: JobQueued) -> list[Line]:
         # Waiting for a slot is what jobs do; for a GPU that somebody else holds is news.

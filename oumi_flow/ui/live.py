@@ -158,6 +158,8 @@ class Live:
         return True
 
     def picture(self, columns: int, lines: int) -> list[Text]:
+        if self._fault is not None:
+            return []  # taking the block away draws it once more
         now = self._clock()
         theme = Theme(self._theme.color, self._theme.encoding, columns, self._theme.screen)
         with self._lock:

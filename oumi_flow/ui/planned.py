@@ -23,7 +23,7 @@ def plan_lines(
         decision: [row for row in board.rows.values() if row.decision is decision]
         for decision in Decision
     }
-    lines: list[Line] = [heading(board)]
+    lines = paragraph(heading(board), theme)
     shown = [(Decision.RUN, "will run"), (Decision.MAY_RUN, "may run")]
     if verbose:
         shown.append((Decision.UP_TO_DATE, "up to date"))
