@@ -24,6 +24,7 @@ from oumi_flow.runner import live, terms
 from oumi_flow.runner.leasing import Leasing
 from oumi_flow.runner.live import Live
 from oumi_flow.runner.lost import LostProcesses
+from oumi_flow.runner.orders import Orders
 from oumi_flow.runner.schedule import durations, impossible, ranks
 from oumi_flow.runner.states import Change, States
 from oumi_flow.runner.terms import Defer, Ending, Lease, Message, Options, Pilot, Worker
@@ -51,7 +52,7 @@ class Loop:
         clock: Callable[[], float],
         adopted: Mapping[str, Handle] | None = None,
     ) -> None:
-        self._work, self._pilot, self._defer, self._tell = work, pilot, defer, tell
+        self._orders, self._pilot, self._tell = Orders(work, defer), pilot, tell
         self._leasing, self._watch, self._options, self._clock = leasing, watch, options, clock
         self._steps = {step.job.name: step for step in plan.steps}
         self.states = States([(step.job.name, step.job.upstream) for step in plan.steps])
@@ -64,9 +65,7 @@ class Loop:
         self._by_token: dict[str, str] = {}
         self._to_submit: list[Attempt] = []
         self._retries: list[tuple[float, str]] = []
-        self._lost = LostProcesses(
-            {job: handle for job, handle in (adopted or {}).items() if job in self._steps}
-        )
+        self._lost = LostProcesses(adopted or {})
         self._anew: set[str] = set()  # to run afresh once a lost run's process is gone
         self._dropping = 0
         self._began = clock()
@@ -90,8 +89,13 @@ class Loop:
     # -- what the caller needs ------------------------------------------------------------
 
     def begin(self) -> None:
-        for handle in self._lost.open.values():
-            self._pilot.follow(handle)
+        for job, handle in list(self._lost.open.items()):
+            if job in self._steps:
+                self._pilot.follow(handle)
+            else:
+                del self._lost.open[job]
+                words = f"{job} of a lost run still runs; nobody asks for it now, so it is let be"
+                self._tell(Note(words, job=job))
         self._after(self.states.begin())
 
     @property
@@ -173,11 +177,8 @@ class Loop:
         """A job's upstreams are all there: does it run?"""
         step = self._steps[job]
         self._live[job] = Live(step)
-        if self._work.judges(step):
-            self._defer(
-                lambda: terms.Rechecked(job, self._work.recheck(step)),
-                lambda fault: terms.Rechecked(job, terms.Verdict(_S.FAILED, detail=fault)),
-            )
+        if self._orders.judges(step):
+            self._orders.recheck(step)
         else:
             self._wanted(job)
 
@@ -195,11 +196,7 @@ class Loop:
         """It runs: take over the process that a lost run left, or stand in line."""
         handle = self._lost.get(job)
         if handle is not None:
-            step = self._steps[job]
-            self._defer(
-                lambda: terms.TakenOver(job, self._work.adopt(step, handle)),
-                lambda fault: terms.TakenOver(job, None),
-            )
+            self._orders.adopt(self._steps[job], handle)
             return
         self._enqueue(job, words)
 
@@ -225,12 +222,7 @@ class Loop:
         one.lease, one.ending, one.prepared, one.handle = lease, None, None, None
         one.concluding = False
         self.states.set(job, _S.RUNNING)
-        step, number = one.step, one.number
-
-        self._defer(
-            lambda: terms.Readied(job, self._work.prepare(step, number, lease)),
-            lambda fault: terms.Readied(job, None, fault),
-        )
+        self._orders.prepare(one.step, one.number, lease)
 
     def _on_readied(self, message: terms.Readied) -> None:
         job, prepared, detail = message
@@ -296,17 +288,7 @@ class Loop:
 
     def _drop(self, job: str, ending: Ending) -> None:
         self._dropping += 1
-        self._record(job, ending, terms.Dropped(job))
-
-    def _record(self, job: str, ending: Ending, then: Message) -> None:
-        """Have it written down that the latest attempt came to nothing; `then` comes back."""
-        step = self._steps[job]
-
-        def drop() -> Message:
-            self._work.drop(step, ending)
-            return then
-
-        self._defer(drop, lambda fault: then)
+        self._orders.record(self._steps[job], ending, terms.Dropped(job))
 
     def _on_dropped(self, message: terms.Dropped) -> None:
         self._dropping -= 1
@@ -325,7 +307,7 @@ class Loop:
 
     def _conclude(self, job: str, exit: Exit) -> None:
         one = self._live[job]
-        step, prepared, ending = one.step, one.prepared, one.ending
+        prepared = one.prepared
         assert prepared is not None
         self._watch.ended(job)
         self._by_token.pop(prepared.attempt.token, None)
@@ -337,17 +319,7 @@ class Loop:
         took = max(0.0, exit.finished - (exit.started or prepared.began))
         self.gpu_seconds += took * prepared.gpus
 
-        def conclude() -> Message:
-            outcome = self._work.conclude(step, prepared, exit, ending)
-            if outcome.state is _S.DONE:
-                self._work.commit(step, prepared, outcome)
-            return terms.Concluded(job, outcome, took)
-
-        self._defer(
-            conclude,
-            # What its process left tells the next run how it ended: not lost, so not repeated.
-            lambda fault: terms.Concluded(job, Outcome(_S.FAILED, fault, retryable=False), took),
-        )
+        self._orders.conclude(one.step, prepared, exit, one.ending, took)
 
     def _conclude_unstarted(self, job: str, ending: Ending) -> None:
         """The attempt ended before it had a process."""
@@ -355,7 +327,7 @@ class Loop:
         self._release(one)
         one.concluding = True
         outcome = Outcome(ending.state, ending.detail)
-        self._record(job, ending, terms.Concluded(job, outcome, None))
+        self._orders.record(one.step, ending, terms.Concluded(job, outcome, None))
 
     def _release(self, one: Live) -> None:
         if one.lease is not None:

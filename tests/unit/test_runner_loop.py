@@ -740,6 +740,13 @@ def test_the_run_waits_for_the_end_of_a_process_that_it_sends_away() -> None:
     assert "b" in bench.dropped
 
 
+def test_a_process_of_a_job_that_is_not_asked_for_is_let_be() -> None:
+    bench = Bench(job("a"), adopted=["elsewhere"]).settle().end("a")
+    assert bench.loop.over
+    assert bench.cancelled == []
+    assert bench.of(Note)[0].job == "elsewhere"
+
+
 def test_a_stop_reaches_processes_that_nobody_took_over_yet() -> None:
     bench = Bench(job("a"), job("b", "a"), adopted=["b"]).settle().stop()
     assert {name for name, *_ in bench.cancelled} == {"a", "b"}
