@@ -69,7 +69,6 @@ class Work:
         self._traces: dict[str, Trace] = {}  # made, or seen with newer stamps, in this run
         self._jobs: dict[str, Job] = {}
         self._opened: dict[str, LastAttempt] = {}
-        self._folders: set[str] = set()  # made already
         self._refreshed: dict[str, Trace] = {}
 
     # -- before the first job -----------------------------------------------------------------
@@ -232,12 +231,11 @@ class Work:
     def _make_parents(self, job: Job) -> None:
         for path in (job.place, *(out.path for out in job.outputs if out.declared)):
             parent = os.path.dirname(path)
-            if parent and parent not in self._folders and parent != job.folder:
+            if parent and parent != job.folder and not os.path.isdir(parent):
                 try:
                     os.makedirs(parent, exist_ok=True)
                 except OSError as fault:
                     raise FlowError(f"{parent}: cannot make it: {fault.strerror}") from fault
-                self._folders.add(parent)
 
     def _forget_progress(self, job: Job, keep_history: bool) -> None:
         paths = self._store.paths

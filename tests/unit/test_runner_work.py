@@ -212,6 +212,14 @@ def test_parents_of_outputs_are_made() -> None:
     assert os.path.isdir("deep/down")
 
 
+def test_parents_of_outputs_are_made_again_for_a_fresh_attempt() -> None:
+    inside = Output("@/sub/x", "out/t/sub/x", declared=True)
+    hand = Hand(replace(oumi("t", "train"), outputs=(inside,)))
+    hand.end("t", hand.start("t"), code=1)
+    assert hand.start("t", 2)
+    assert os.path.isdir("out/t/sub")
+
+
 # -- what is written, and when --------------------------------------------------------------------
 
 
