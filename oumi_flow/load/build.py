@@ -150,6 +150,7 @@ def _check_collisions(
 ) -> None:
     claims: list[Claim] = []
     root = index.absolute(top.output_dir)
+    sources = {index.absolute(path) for path in top.expansion.files.roots}
     for making in makings.values():
         owned = [(making.folder, "folder")]
         if making.placement.place != making.folder:
@@ -157,6 +158,10 @@ def _check_collisions(
         owned += [(path, "output") for path in making.declared]
         for path, what in owned:
             absolute = index.absolute(path)
+            fault = _output_fault(path, absolute, root, sources) if what == "output" else ""
+            if fault:
+                _claim_fault(session, making, path, fault)
+                continue
             if what == "output" and (root == absolute or root.startswith(f"{absolute}/")):
                 _claim_fault(session, making, path, f"holds the output_dir {top.output_dir}")
                 continue
@@ -170,6 +175,18 @@ def _check_collisions(
         _claim_fault(session, making, inner.shown, words, inner.what)
 
 
+def _output_fault(path: str, absolute: str, root: str, sources: set[str]) -> str:
+    """Why no job may promise that path, else ""."""
+    if any(sign in path for sign in "*?["):
+        return "is a pattern: expected a file or a folder"
+    if absolute in sources:
+        return "is a file that the workflow itself is read from"
+    below = absolute[len(root) :].split("/") if absolute.startswith(f"{root}/") else []
+    if ".oumi-flow" in below or below[-1:] == ["job.log"]:
+        return "is a file of oumi-flow's own"
+    return ""
+
+
 def _claim_fault(
     session: Session, making: Making, path: str, words: str, what: str = "output"
 ) -> None:
@@ -177,7 +194,7 @@ def _claim_fault(
     for (_, each), declared in zip(making.outputs, making.declared, strict=True):
         if declared == path:
             node = each
-    hint = "give each job an output of its own"
+    hint = "give each job an output of its own" if "job" in words else ""
     session.fault(node, f'the {what} {path} of job "{making.name}" {words}', hint)
 
 
@@ -284,6 +301,8 @@ class Top:
         if bad:
             self.session.fault(node, "output_dir: expected text without references to jobs")
         path = os.path.normpath(text.plain or ".")
+        if any(sign in path for sign in "*?["):
+            self.session.fault(node, f"output_dir: {path}: the signs *, ? and [ are not allowed")
         if not text.broken and not bad and os.path.isfile(path):
             self.session.fault(node, f"output_dir: {path} is a file, expected a folder")
         return path

@@ -199,6 +199,7 @@ class Reader:
                 self._override(making, key, to_workdir(path, making.workdir), reading)
             else:
                 other = self.workshop.makings[found.job]
+                path = found.below(below)
             if other.name not in making.needs:
                 reading.implied.append(other.name)
             self._replace(key, self._of_upstream(other, path, reading), reading)
@@ -252,6 +253,9 @@ class Reader:
     # ---------------------------------------------------------------- declared
 
     def _declared(self, making: Making, text: Text, node: Node, reading: Reading) -> None:
+        if text.plain == "":
+            self.session.fault(node, "inputs: expected a path, got an empty text")
+            return
         path = to_base(self.workshop.real(text, making, for_workdir=False), ".")
         for ref in text.refs:
             if ref.job:
@@ -259,7 +263,7 @@ class Reader:
                 reading.named.add(ref.job)
         if any(ref.what == "log" for ref in text.refs):
             return
-        found, _ = self.index.find(path, making.name)
+        found, below = self.index.find(path, making.name)
         if isinstance(found, Made) and found.job == making.name:
             self.session.fault(node, f'inputs: "{path}" is an output of the job itself')
             return
@@ -267,7 +271,7 @@ class Reader:
             other = self.workshop.makings[found.job]
             if other.name not in making.needs:
                 reading.implied.append(other.name)
-            self._of_upstream(other, path, reading)
+            self._of_upstream(other, found.below(below), reading)
             return
         makers = self._makers(path)
         if makers:
@@ -277,8 +281,11 @@ class Reader:
                     reading.named.add(name)
         elif not self._is_there(path):
             what = "matches nothing" if _GLOB.search(path) else "does not exist"
+            home = "write ${HOME} for ~" if path.startswith("~") else ""
             self.session.fault(
-                node, f'inputs: "{path}" {what} and no job makes it', self.workshop.near(path)
+                node,
+                f'inputs: "{path}" {what} and no job makes it',
+                home or self.workshop.near(path),
             )
             return
         reading.inputs.setdefault(path, Input(path, path))

@@ -13,6 +13,7 @@ from oumi_flow.load.expand import Draft
 from oumi_flow.load.inputs import Reader, Reading, counted_outputs, needs_input, own_key
 from oumi_flow.load.link import Links
 from oumi_flow.load.making import Making, Workshop
+from oumi_flow.load.places import Made
 from oumi_flow.load.resources import GPU_VARIABLE, Resources
 from oumi_flow.load.template import Text
 from oumi_flow.load.values import Session
@@ -71,6 +72,11 @@ class Bench:
         making.args = self._args(draft)
         making.inputs = draft.texts("inputs")
         making.outputs = draft.texts("outputs")
+        for text, node in making.outputs:
+            if text.plain == "" and not text.broken:
+                self.session.fault(node, "outputs: expected a path, got an empty text")
+                making.broken = True
+        making.outputs = [each for each in making.outputs if each[0].plain != ""]
         making.workdir_text = self._workdir_text(draft)
         self._take_refs(making)
         group = draft.scope.prefix
@@ -208,6 +214,7 @@ class Bench:
         if making.broken:
             return None
         self._check_output_numbers(making, workshop)
+        self._check_fields(making, reader)
         missing = needs_input(spec, making)
         if missing:
             hint = (
@@ -332,6 +339,35 @@ class Bench:
             else making.workdir,
             "outputs": [own_key(making, path) for path in making.declared],
         }
+
+    def _check_fields(self, making: Making, reader: Reader) -> None:
+        """What can be said of run, config, workdir and outputs once all places are known."""
+        fields, session = making.draft.fields, self.session
+        if making.run and not making.run_is_list and making.run[0][0].plain == "":
+            session.fault(making.run[0][1], "run: expected a command, got an empty text")
+        if making.config:
+            made, _ = reader.index.find(making.config, making.name)
+            if isinstance(made, Made):
+                session.fault(
+                    fields["config"],
+                    f'config: {making.config} is made by job "{made.job}", '
+                    "but a config is read before anything runs",
+                    "make it beforehand, or hand its values over in `args`",
+                )
+        if making.workdir != "." and not os.path.isdir(making.workdir):
+            made, _ = reader.index.find(making.workdir, making.name)
+            if made is None:
+                node = fields.get("workdir") or self._inherited_workdir(making)
+                session.fault(
+                    node,
+                    f'workdir: "{making.workdir}" is no folder and no job makes it',
+                    reader.workshop.near(making.workdir),
+                )
+
+    @staticmethod
+    def _inherited_workdir(making: Making) -> Node:
+        inherited = making.draft.scope.inherited("workdir")
+        return inherited[0] if inherited is not None else making.draft.fields["name"]
 
     def _check_output_numbers(self, making: Making, workshop: Workshop) -> None:
         for ref, node in making.refs:

@@ -20,6 +20,10 @@ class Made:
     path: str
     counts: Counts
 
+    def below(self, rest: str) -> str:
+        """What lies below it, written as its own path is."""
+        return f"{self.path}/{rest}" if rest else self.path
+
 
 @dataclass(slots=True)
 class PlaceIndex:

@@ -228,6 +228,8 @@ class _Builder:
                 text = event.value
                 value = scalar(text) if event.implicit[0] else text
                 node = Node(value, at, source, text)
+                if "\0" in text:
+                    self._refuse("control characters are not allowed, got U+0000", at)
                 if event.anchor is not None:
                     self.anchors[event.anchor] = (node, 1)
             elif kind is mapping_start or kind is sequence_start:

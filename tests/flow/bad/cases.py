@@ -488,6 +488,69 @@ JOBS = [
     Case("mode remote", "needs a remote", shell("", f"resources: {{mode: {MARK}remote}}\n")),
 ]
 
+JOBS += [
+    Case(
+        "config made by a job",
+        'is made by job "a", but a config is read before',
+        "name: w\njobs:\n  - {name: a, verb: shell, run: x, outputs: [train.yaml2]}\n"
+        f"  - {{name: b, verb: train, config: {MARK}train.yaml2}}\n",
+        files={"train.yaml2": CONFIG_TRAIN},
+    ),
+    Case(
+        "output over the workflow",
+        "is a file that the workflow itself is read from",
+        shell(f"outputs: [{MARK}workflow.yaml]"),
+    ),
+    Case(
+        "output of ours",
+        "is a file of oumi-flow's own",
+        shell(f'outputs: [{MARK}"${{{{ job.output_dir }}}}/.oumi-flow/done.json"]'),
+    ),
+    Case(
+        "output log",
+        "is a file of oumi-flow's own",
+        shell(f'outputs: [{MARK}"${{{{ job.output_dir }}}}/job.log"]'),
+    ),
+    Case(
+        "output pattern",
+        "is a pattern: expected a file or a folder",
+        shell(f'outputs: [{MARK}"*.txt"]'),
+    ),
+    Case(
+        "output of nothing",
+        "outputs: expected a path, got an empty text",
+        shell(f'outputs: [{MARK}"${{NOTHING:-}}"]'),
+    ),
+    Case(
+        "input of nothing",
+        "inputs: expected a path, got an empty text",
+        shell(f'inputs: [{MARK}"${{NOTHING:-}}"]'),
+    ),
+    Case(
+        "workdir is not there",
+        'workdir: "dat" is no folder',
+        shell(f"workdir: {MARK}dat"),
+        'did you mean "data"?',
+    ),
+    Case("NUL by escape", "got U+0000", shell(f'description: {MARK}"a\\0b"')),
+    Case(
+        "output_dir pattern",
+        "the signs *, ? and [ are not allowed",
+        shell("", f"output_dir: {MARK}o[1]\n"),
+    ),
+    Case(
+        "output_dir is a file",
+        "train.yaml is a file, expected a folder",
+        shell("", f"output_dir: {MARK}train.yaml\n"),
+    ),
+    Case(
+        "home",
+        "does not exist and no job makes it",
+        shell(f"inputs: [{MARK}~/x]"),
+        "write ${HOME} for ~",
+    ),
+]
+
 TWO = "  - {name: b, verb: shell, run: x}\n"
 
 NAMES = [
