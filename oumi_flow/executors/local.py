@@ -32,6 +32,7 @@ from oumi_flow.executors.base import (
 
 _SEND_TIMEOUT = 30.0  # seconds for a server that does not read; it is dead or stopped then
 _LOOK_AGAIN = 0.2  # seconds between looks at processes that no descriptor stands for
+_STUBBORN = 10.0  # seconds for the kernel to end what was killed
 _OPEN_STATES = ("starting", "running")  # of an attempt that nobody has written an end for
 _KEPT_VARIABLES = ("PATH", "TMPDIR", TOKEN_VARIABLE)  # the server needs no secrets
 
@@ -271,7 +272,8 @@ class LocalExecutor:
 
         They are known by TOKEN_VARIABLE in their environment, by a session that such a process
         leads or is in, and by descent from them. Blocks until they are gone, which is at most
-        `grace` seconds and what the kernel needs; what may not be signalled is left.
+        `grace` seconds and what the kernel needs; what may not be signalled, or hangs in the
+        kernel for ten seconds more, is left.
         """
         tokens = {handle.token for handle in handles if handle.token}
         if not tokens:
@@ -288,7 +290,7 @@ class LocalExecutor:
                     sent = _signal_exactly(process, signal.SIGKILL if killing else signal.SIGTERM)
                     signalled = sent or signalled
                 seen.add(name)
-            if killing and not signalled:
+            if killing and (not signalled or time.monotonic() >= kill_at + _STUBBORN):
                 break
             time.sleep(pause)
             pause = min(0.25, pause * 1.5)

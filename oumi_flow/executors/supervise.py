@@ -79,8 +79,12 @@ def read_process(pid: int) -> Process | None:
         int(fields[1]),
         int(fields[2]),
         int(fields[3]),
-        int(fields[19]),
+        _start_ticks(text),
     )
+
+
+def _start_ticks(text: bytes) -> int:
+    return int(text.rpartition(b")")[2].split()[19])
 
 
 def all_processes() -> list[Process]:
@@ -305,11 +309,14 @@ class CannotStart(Exception):
 class Supervision:
     """One attempt from its fork to its exit.json. Lives in a process of its own."""
 
-    def __init__(self, order: dict[str, Any], descriptors: Sequence[int], boot: str) -> None:
+    def __init__(
+        self, order: dict[str, Any], descriptors: Sequence[int], boot: str, host: str
+    ) -> None:
         self.order = order
         self.token: str = order["token"]
         self.descriptors = descriptors
         self.boot = boot
+        self.host = host
         self.state: StateDir | None = None
         self.log = -1
         self.pipe = -1  # the reading end, when the log is masked
@@ -368,7 +375,6 @@ class Supervision:
             self.log = -1
 
     def _handle(self) -> dict[str, Any]:
-        process = read_process(os.getpid())
         return {
             "token": self.token,
             "job": self.order["job"],
@@ -377,9 +383,9 @@ class Supervision:
             "log": os.fsdecode(_bytes(self.order["log"])),
             "executor": "local",
             "pid": os.getpid(),
-            "start_ticks": process.start_ticks if process else 0,
+            "start_ticks": _start_ticks(_slurp("/proc/self/stat")),
             "boot_id": self.boot,
-            "host": socket.gethostname(),
+            "host": self.host,
         }
 
     def _open_log(self) -> int:
@@ -548,7 +554,7 @@ class Supervision:
             "started": self.started,
             "finished": time.time(),
             "error": self.error,
-            "host": socket.gethostname(),
+            "host": self.host,
         }
 
     def _leave_exit_json(self, report: dict[str, Any]) -> None:
@@ -680,6 +686,7 @@ class Server:
         self.reports = reports
         self.prctl = prctl
         self.boot = boot_id()
+        self.host = socket.gethostname()
         for number in _CAUGHT:  # none of them ends us: the closed socket does
             signal.signal(number, _noticed)
         self.wakeup = _hear_signals()
@@ -750,7 +757,7 @@ class Server:
             self.orders.close()
             for fd in (self.wakeup, *self.descriptors):
                 os.close(fd)
-            report = Supervision(order, descriptors, self.boot).run()
+            report = Supervision(order, descriptors, self.boot, self.host).run()
             for fd in descriptors:
                 os.close(fd)  # the tree is gone: whoever waits for the token need not wait for us
             self.reports.send(json.dumps(report).encode())
