@@ -337,19 +337,16 @@ class Loop:
     def _on_outcome(self, message: terms.Concluded) -> None:
         job, outcome, took = message
         one = self._live[job]
-        retry = one.step.job.retry
-        # A job that was asked to stop in the meantime does not try again.
-        asked = one.ending
         if outcome.lost_gpu is not None:
             self._lose_gpu(outcome.lost_gpu)
         self._release(one)
-        if outcome.state is _S.FAILED and asked is None:
-            if outcome.retryable and one.number <= retry.limit and not self._halted:
-                self._try_again(one, outcome.detail)
-                return
-        elif outcome.state is not _S.DONE and asked is not None:
-            outcome = Outcome(asked.state, asked.detail, outcome.exit_code)
-        self._finish(job, outcome.state, outcome.detail, outcome, took)
+        left = one.number <= one.step.job.retry.limit
+        # What the run itself ended, or is about to end, is not tried again.
+        stopping = one.ending is not None or self._halted is not None
+        if outcome.state is _S.FAILED and outcome.retryable and left and not stopping:
+            self._try_again(one, outcome.detail)
+        else:
+            self._finish(job, outcome.state, outcome.detail, outcome, took)
 
     def _lose_gpu(self, device: int) -> None:
         self._leasing.set_aside(device)

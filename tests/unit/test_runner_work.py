@@ -147,7 +147,7 @@ class Lease:
 def test_the_child_gets_the_documented_variables() -> None:
     job = shell("a", command=Command(("true",), env={"LR": "1", "PYTHONUNBUFFERED": "0"}))
     hand = Hand(job, environ={"PATH": "/usr/bin", "HOME": "/root"})
-    env = hand.start("a", 2, Lease()).attempt.env
+    env = dict(hand.start("a", 2, Lease()).attempt.env)
     port = int(env["MASTER_PORT"])
     assert 1024 <= port < 65536
     assert env.pop("PATH").split(":")[-1] == "/usr/bin"
