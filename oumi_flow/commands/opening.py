@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from oumi_flow.errors import FlowError
-from oumi_flow.model import Plan, Workflow
+from oumi_flow.model import Job, LastAttempt, Plan, Workflow
 
 if TYPE_CHECKING:
     from oumi_flow.disk import Disk
@@ -132,9 +132,17 @@ def make_plan(opened: Opened, options: argparse.Namespace) -> Plan:
         omit=tuple(getattr(options, "omit", None) or ()),
         software=software_of(options),
         orphans=store.orphans(workflow),
+        resumes=_resumes,
     )
     _check_inputs(made, options)
     return made
+
+
+def _resumes(job: Job, attempt: LastAttempt) -> str:
+    """The checkpoint that an unfinished attempt would go on from; asked for few jobs, if any."""
+    from oumi_flow.runner.resume import resume_point
+
+    return resume_point(job, attempt)
 
 
 def _check_inputs(plan: Plan, options: argparse.Namespace) -> None:
