@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 FRAME_SECONDS = 0.125
 _PROGRESS_SECONDS = 0.5  # progress is written twice a second at most
-_LEFT_SECONDS = 1.0  # the time left is worked out by walking all jobs
+_LEFT_SECONDS = 1.0  # for each 1000 jobs: the time left is worked out by walking all of them
 
 
 def no_progress(job: str) -> Progress | None:
@@ -166,7 +166,7 @@ class Live:
             visible = list(islice(self.board.running, lines))
         self._look(visible, now)  # not under the lock: it may read files
         with self._lock:
-            if now - self._left[0] >= _LEFT_SECONDS:
+            if now - self._left[0] >= _LEFT_SECONDS * max(1.0, self.board.total / 1000):
                 self._left = (now, self.board.time_left(now))
             drawn = frame(self.board, theme, lines, now, self._where, self._left[1])
         return [self.as_text(line) for line in drawn]
