@@ -140,8 +140,10 @@ class Teller:
         elif event.attempt > 1:
             words.append(f"attempt {event.attempt}")
         elif row.reasons:
+            # With -v the others get lines of their own, and so does each line of a difference.
             first, *others = row.reasons
-            # With -v the others get lines of their own.
+            if self._verbose:
+                first, *others = (part for text in row.reasons for part in text.split("\n"))
             rest = tuple(others) if self._verbose else ()
             more = f" (+{len(others)} more)" if others and not self._verbose else ""
             words.append(first + more)

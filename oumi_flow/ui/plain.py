@@ -13,6 +13,7 @@ from oumi_flow.board import Board, apply
 from oumi_flow.events import Event, RunFinished
 from oumi_flow.model import Progress
 from oumi_flow.text import count
+from oumi_flow.ui import cells
 from oumi_flow.ui.lines import Tail, Teller, no_tail
 from oumi_flow.ui.planned import plan_lines
 from oumi_flow.ui.theme import Line, Theme, theme_of
@@ -83,7 +84,7 @@ def progress_words(progress: Progress) -> str:
 
 def no_op(workflow: str, jobs: int) -> str:
     """The one line of a run that has nothing to do."""
-    return f"{workflow}: up to date ({count(jobs, 'job')})"
+    return f"{cells.clean(workflow)}: up to date ({count(jobs, 'job')})"
 
 
 def plan_text(

@@ -70,6 +70,8 @@ def _job(row: JobRow, shape: _Shape, theme: Theme, verbose: int) -> list[Line]:
     lead.append(("", "  "))
     shown = row.reasons if verbose else row.reasons[:1]
     more = len(row.reasons) - len(shown)
+    # With -v a reason may hold a difference, line by line.
+    shown = tuple(line for reason in shown for line in reason.split("\n"))
     lines: list[Line] = [] if shown else [lead]
     for place, reason in enumerate(shown):
         words = theme.text(reason) + (f" (+{more} more)" if more else "")

@@ -194,6 +194,29 @@ def test_a_plan_with_nothing_to_do() -> None:
     assert plan_text(board, Theme()) == "demo: 1 up to date"
 
 
+def test_a_difference_in_a_reason_keeps_its_lines() -> None:
+    row = Row("a", "shell", "run", ("command changed\n  - echo 1\n  + echo 2", "forced by --force"))
+    out = io.StringIO()
+    view = Plain(out, theme=Theme(), verbose=1)
+    view(RunStarted("r1", "demo", "demo.yaml", "out", 1, "host", at=BEGAN))
+    view(Planned(1, 0, 0, (row,), at=BEGAN))
+    assert plan_text(view.board, Theme(), verbose=1) == (
+        "demo: 1 will run\n\n"
+        "will run\n"
+        "  a  shell  command changed\n"
+        "              - echo 1\n"
+        "              + echo 2\n"
+        "            forced by --force"
+    )
+    view(JobStarted("a", at=BEGAN))
+    assert out.getvalue().endswith(
+        "11:20:00     running  a  command changed\n"
+        "                           - echo 1\n"
+        "                           + echo 2\n"
+        "                         forced by --force\n"
+    )
+
+
 def test_a_no_op_is_one_line() -> None:
     assert no_op("sft-sweep", 10) == "sft-sweep: up to date (10 jobs)"
     assert no_op("one", 1) == "one: up to date (1 job)"
