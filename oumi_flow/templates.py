@@ -81,7 +81,9 @@ def write(name: str, folder: str) -> list[str]:
     Writes nothing if any of the files is there already. Raises FlowError.
     """
     chosen = template(name)
-    wanted = {os.path.normpath(os.path.join(folder, to)): source for to, source in files(chosen).items()}
+    wanted = {
+        os.path.normpath(os.path.join(folder, to)): source for to, source in files(chosen).items()
+    }
     there = [path for path in wanted if os.path.lexists(path)]
     if there:
         more = f" (and {len(there) - 1} more)" if len(there) > 1 else ""
