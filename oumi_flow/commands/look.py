@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from oumi_flow.commands.words import quoted
 from oumi_flow.errors import JOBS_FAILED, OK, FlowError
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ def status(options: argparse.Namespace) -> int:
     board = _board(found)
     if options.json:
         record = _run_record(board, now)
-        record["jobs"] = [_job_record(board, name, now) for name in board.rows]
+        names = board.running if options.running else board.rows
+        record["jobs"] = [_job_record(board, name, now) for name in names]
         _print_json(record)
         return OK
     ask = found.store.read_progress
@@ -61,7 +63,7 @@ def monitor(options: argparse.Namespace) -> int:
         options.target = run_id if options.target is None else options.target
         return status(options)
     drawer = None
-    if wants_screen(None, True):
+    if wants_screen():
         drawer = live(tails(store), store.read_progress)
     else:
         from oumi_flow.ui.plain import Plain
@@ -86,22 +88,51 @@ def logs(options: argparse.Namespace) -> int:
     """The bytes of a job's log, whole, its end, or as it grows. Raises FlowError."""
     from oumi_flow.commands import reading
     from oumi_flow.commands.opening import open_all
-    from oumi_flow.planner import find_jobs
+    from oumi_flow.commands.targets import one_job
 
+    _check_lines(options)
     opened = open_all(options)
-    found = find_jobs([options.job], [job.name for job in opened.workflow.jobs])
-    if len(found) > 1:
-        raise FlowError(f'"{options.job}" means {len(found)} jobs', hint="name one of them")
-    job, store = found.pop(), opened.store
+    job, store = one_job(options.job, opened.workflow), opened.store
+    if options.follow and options.attempt is None:
+        _await_start(store, job)
     path = reading.log_of_attempt(store, job, options.attempt)
     if not os.path.exists(path):
-        raise FlowError(f'job "{job}" has no log yet', hint=f"`oumi-flow why {options.file} {job}`")
+        raise FlowError(
+            f'job "{job}" has no log: it has not run here yet',
+            hint=f"`oumi-flow why {options.file} {quoted(job)}` says what it waits for",
+        )
     if options.errors:
         return reading.print_errors(path, options.lines)
-    if options.lines is not None and options.lines < 0:
-        raise FlowError(f"-n {options.lines}: expected a number from 0 up")
     runs = _still_runs(store, job) if options.follow else None
     return reading.print_log(path, options.lines, runs)
+
+
+def _check_lines(options: argparse.Namespace) -> None:
+    if options.lines is not None and options.lines < 0:
+        raise FlowError(f"-n {options.lines}: expected a number from 0 up")
+
+
+def _await_start(store: Store, job: str) -> None:
+    """Wait for the attempt that a live run is going to start; says what it waits for."""
+    from oumi_flow.board import fold
+    from oumi_flow.events import JobFinished, JobStarted
+    from oumi_flow.model import JobState
+    from oumi_flow.ui.lines import waiting_words
+
+    run_id = (store.holder() or {}).get("run_id")
+    if run_id is None:
+        return
+    events = list(store.read_events(run_id))
+    board = fold(events)
+    row = board.rows.get(job)
+    if row is None or row.state.ended or row.state is JobState.RUNNING:
+        return
+    words = waiting_words(board, row, time.time()) or "has not started yet"
+    print(f"{job}: {words}; its log follows", file=sys.stderr, flush=True)
+    for event in store.follow_events(run_id):
+        is_news = event.seq > events[-1].seq and isinstance(event, (JobStarted, JobFinished))
+        if is_news and getattr(event, "job", "") == job:
+            return
 
 
 def _still_runs(store: Store, job: str) -> Callable[[], bool]:
@@ -121,6 +152,7 @@ def errors(options: argparse.Namespace) -> int:
     from oumi_flow.ui.tables import errors_text
     from oumi_flow.ui.theme import theme_of
 
+    _check_lines(options)
     found = find_target(options.file, options)
     board = _board(found)
 
@@ -279,6 +311,6 @@ def _job_record(board: Board, name: str, now: float) -> dict[str, object]:
 
 
 def _print_json(value: object) -> None:
-    import json
+    from oumi_flow.commands.words import to_json
 
-    print(json.dumps(value, ensure_ascii=False, indent=2))
+    print(to_json(value))

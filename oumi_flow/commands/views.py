@@ -74,9 +74,24 @@ class View:
                 act(self._drawer)
             except Exception as fault:  # noqa: BLE001 - a failing view never fails a run
                 self._drawer = None
+                if isinstance(fault, OSError):
+                    forget_stdout()
                 if not isinstance(fault, BrokenPipeError):
-                    words = f"{type(fault).__name__}: {fault}"
+                    words = (
+                        f"cannot write: {fault.strerror}" if isinstance(fault, OSError) else fault
+                    )
                     print(f"warning: the view stopped, the run goes on: {words}", file=sys.stderr)
+
+
+def forget_stdout() -> None:
+    """Forget what stdout has not taken, or the interpreter complains about it at its end."""
+    import os
+    from contextlib import suppress
+
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 class Json:
@@ -97,7 +112,7 @@ def open_view(options: argparse.Namespace, opened: Opened, watch: Latest) -> Vie
     tail = tails(opened.store)
     if options.json:
         return View(Json())
-    if wants_screen(options.tui, opened.workflow.tui) and not options.quiet:
+    if wants_screen() and not options.quiet:
         return View(live(tail, watch.latest, options.verbose))
     from oumi_flow.ui.plain import Plain
 
@@ -112,12 +127,11 @@ def open_view(options: argparse.Namespace, opened: Opened, watch: Latest) -> Vie
     )
 
 
-def wants_screen(flag: bool | None, file: bool) -> bool:
-    """Whether to draw a block that redraws itself: asked for, or by the file, on a terminal."""
+def wants_screen() -> bool:
+    """Whether to draw a block that redraws itself: on a terminal that can show it."""
     from oumi_flow.ui.theme import theme_of
 
-    wanted = file if flag is None else flag
-    return wanted and theme_of(sys.stdout).screen
+    return theme_of(sys.stdout).screen
 
 
 def live(
