@@ -7,7 +7,6 @@ little more than the interpreter.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -134,7 +133,7 @@ COMMANDS: dict[str, Command] = {
             Arg("--cache", metavar="DIR", help="share earlier results through DIR"),
             OUMI,
             Arg("--tui", dest="tui", action="store_const", const=True, help="the live screen"),
-            Arg("--no-tui", dest="tui", action="store_const", const=False, help="plain output"),
+            Arg("--no-tui", dest="tui", action="store_const", const=False, help="the live block instead, in this process"),
             Arg("--detach", action="store_true", help="run in the background; prints the run id"),
             Arg("--json", action="store_true", help="events as JSON lines on stdout"),
             CHDIR,
@@ -348,8 +347,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except FlowError as error:
         return _tell(error)
     except BrokenPipeError:
-        # Whoever read our stdout has gone.
-        _drop_stdout()
+        from oumi_flow.commands.views import forget_stdout
+
+        forget_stdout()  # whoever read it has gone
         return 0
     except KeyboardInterrupt:
         return 130
@@ -369,7 +369,8 @@ def _settle_streams() -> None:
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # closed by whoever started us: `>&-`
-            stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - as long as we live
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            stream = open(nowhere, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
             setattr(sys, name, stream)
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -381,16 +382,7 @@ def _flush() -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        _drop_stdout()
-        raise FlowError(f"cannot write to stdout: {error.strerror}", exit_code=INTERNAL) from error
-
-
-def _drop_stdout() -> None:
-    """Forget what stdout has not taken, or the interpreter complains about it at its end."""
-    with contextlib.suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+        raise _as_flow_error(error) from error
 
 
 def _dispatch(words: list[str]) -> int:
@@ -526,8 +518,10 @@ def _as_flow_error(error: OSError) -> FlowError:
         os.getcwd()
     except OSError:
         return FlowError("the folder that you are in is gone", hint="go to one that is there")
-    _drop_stdout()  # whose writes name no file
-    return FlowError(words, exit_code=INTERNAL)
+    from oumi_flow.commands.views import forget_stdout
+
+    forget_stdout()  # its writes are those that name no file
+    return FlowError(f"cannot write the output: {words}", exit_code=INTERNAL)
 
 
 def _confess(error: Exception) -> int:

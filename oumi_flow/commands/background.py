@@ -47,6 +47,7 @@ def detach(options: argparse.Namespace, opened: Opened) -> int:
                 return OK
             raise FlowError(f"the run did not start: {message}", exit_code=code)
         time.sleep(0.02)
+    process.returncode = OK  # it lives on: nothing here waits for it, nor is to warn of that
     print(run_id)
     print(
         f"running in the background; `oumi-flow monitor {run_id}` watches it, "

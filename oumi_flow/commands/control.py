@@ -19,6 +19,7 @@ _GRACE = 30.0
 
 def cancel(options: argparse.Namespace) -> int:
     """Ask the run to stop, wait until it says that it did. Raises FlowError."""
+    from oumi_flow.board import fold
     from oumi_flow.commands.targets import find_target
     from oumi_flow.planner import find_jobs
 
@@ -28,7 +29,14 @@ def cancel(options: argparse.Namespace) -> int:
         return _cancel_remains(found, options)
     jobs: set[str] | None = None
     if options.jobs:
-        jobs = find_jobs(options.jobs, _planned_jobs(store.read_events(run_id)))
+        board = fold(store.read_events(run_id))
+        jobs = find_jobs(options.jobs, list(board.rows))
+        for name in [name for name in board.rows if name in jobs]:
+            if board.rows[name].state.ended:
+                print(f"{name}: {board.rows[name].state.value} already")
+                jobs.discard(name)
+        if not jobs:
+            return OK
     wish = {"kind": "cancel", "jobs": sorted(jobs) if jobs is not None else None}
     store.request(run_id, wish)
     what = "the run" if jobs is None else ", ".join(sorted(jobs))

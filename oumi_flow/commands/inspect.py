@@ -93,21 +93,19 @@ def _svg(dot: str) -> str:
 def why(options: argparse.Namespace) -> int:
     """One job: its reasons, what it waits for, what would run after it."""
     from oumi_flow.commands.opening import make_plan, open_all
+    from oumi_flow.commands.targets import one_job
+    from oumi_flow.commands.words import to_json
     from oumi_flow.graph import descendants
     from oumi_flow.model import Decision
-    from oumi_flow.planner import find_jobs
     from oumi_flow.reasons import lines, up_to_date
     from oumi_flow.ui.tables import Why, why_text
     from oumi_flow.ui.theme import theme_of
 
     opened = open_all(options)
-    names = [job.name for job in opened.workflow.jobs]
-    found = find_jobs([options.job], names)
-    if len(found) > 1:
-        raise FlowError(f'"{options.job}" means {len(found)} jobs', hint="name one of them")
+    name = one_job(options.job, opened.workflow)
     plan = make_plan(opened, options)
     steps = {step.job.name: step for step in plan.steps}
-    step = steps[found.pop()]
+    step = steps[name]
     job = step.job
     upstream = {name: step.job.upstream for name, step in steps.items()}
     after = descendants([job.name], upstream)
@@ -126,10 +124,9 @@ def why(options: argparse.Namespace) -> int:
         notes=[f"needs {name} because its config names a path of it" for name in job.implied],
     )
     if options.json:
-        import json
         from dataclasses import asdict
 
-        print(json.dumps(asdict(answer), ensure_ascii=False, indent=2))
+        print(to_json(asdict(answer)))
     else:
         print(why_text(answer, theme_of(sys.stdout)))
     return 0

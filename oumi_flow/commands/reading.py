@@ -18,7 +18,8 @@ _BLOCK = 1 << 16
 _POLL = 0.1
 _LONGEST = 1 << 20  # of a line that is looked at as a line
 _ERROR = re.compile(
-    r"\b(error|exception|traceback|fatal|failed|killed|out of memory|panic)\b", re.IGNORECASE
+    r"\b(\w*error|\w*exception|traceback|fatal|failed|killed|out of memory|panic)\b",
+    re.IGNORECASE,
 )
 _HEAD = re.compile(rb"# run (\S+), attempt (\d+),")
 

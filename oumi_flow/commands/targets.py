@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from oumi_flow.errors import FlowError
 
 if TYPE_CHECKING:
+    from oumi_flow.model import Workflow
     from oumi_flow.store import Store
     from oumi_flow.store.runs import UserRun
 
@@ -73,3 +74,19 @@ def _of_file(target: str, options: argparse.Namespace) -> Found:
     if latest is None:
         raise FlowError(f"{target}: has not been run yet", hint=f"`oumi-flow run {target}`")
     return Found(opened.store, latest, opened.workflow.path)
+
+
+def one_job(pattern: str, workflow: Workflow) -> str:
+    """The one job that `pattern` means. Raises FlowError when it means none or several."""
+    from oumi_flow.planner import find_jobs
+
+    names = [job.name for job in workflow.jobs]
+    found = find_jobs([pattern], names)
+    if len(found) == 1:
+        return found.pop()
+    shown = [name for name in names if name in found]
+    more = f" (+{len(shown) - 5} more)" if len(shown) > 5 else ""
+    raise FlowError(
+        f'"{pattern}" means {len(found)} jobs, expected one',
+        hint=f"name one of {', '.join(shown[:5])}{more}",
+    )

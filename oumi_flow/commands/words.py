@@ -1,7 +1,8 @@
-"""Command lines of runs, written again for another process or another day."""
+"""Command lines of runs, written again for another process or another day; answers as JSON."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 # Flags that belong to one invocation, with whether they take a word of their own.
@@ -38,3 +39,18 @@ def _is_joined(word: str, flags: dict[str, bool]) -> bool:
     if word.startswith("--"):
         return word.partition("=")[0] in flags and "=" in word
     return len(word) > 2 and word[:2] in flags and flags[word[:2]]
+
+
+def quoted(word: str) -> str:
+    """A word of a command line that a user is told to type."""
+    from shlex import quote
+
+    return quote(word)
+
+
+def to_json(value: object) -> str:
+    """JSON for people and programs, in characters that stdout has."""
+    import json
+
+    ascii_only = (sys.stdout.encoding or "").lower().replace("_", "-") not in ("utf-8", "utf8")
+    return json.dumps(value, ensure_ascii=ascii_only, indent=2)
