@@ -33,7 +33,7 @@ from oumi_flow.model import (
     Trace,
     Workflow,
 )
-from oumi_flow.progress import Follower, follower
+from oumi_flow.progress import Follower, follower, total_of
 from oumi_flow.runner import resume
 from oumi_flow.runner.children import Children
 from oumi_flow.runner.ends import End, end_of
@@ -385,7 +385,4 @@ def _is_empty_glob(found: Evidence) -> bool:
 
 
 def _follower(job: Job, log: str, skip: int | None = None) -> Follower:
-    config = job.parts.get("config", {})
-    hint = config.get("training.max_steps" if job.verb == "train" else "tuning.n_trials")
-    total = float(hint) if isinstance(hint, (int, float)) and hint > 0 else None
-    return follower(job.command.progress, job.place, log, total, skip=skip)
+    return follower(job.command.progress, job.place, log, total_of(job), skip=skip)

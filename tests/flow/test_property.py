@@ -15,7 +15,7 @@ import pytest
 from oumi_flow.cli import main
 from tests.flow.conftest import Space
 
-SEQUENCES = int(os.environ.get("OUMI_FLOW_SEQUENCES", "60"))
+SEQUENCES = int(os.environ.get("OUMI_FLOW_SEQUENCES", "200"))
 BATCH = 5
 
 
@@ -165,7 +165,7 @@ def test_random_edits_and_runs(
         for name in ("OUMI_FLOW_HOME", "OUMI_FLOW_LOCK_DIR"):
             monkeypatch.setenv(name, space.env[name])
         world = World(space, random.Random(number))
-        for step in range(5):
+        for step in range(4):
             if step:
                 for _ in range(world.rng.randint(1, 3)):
                     world.edit()
