@@ -96,7 +96,8 @@ def print_plan(plan: Plan, opened: Opened, options: argparse.Namespace) -> None:
             print(to_line(event))
         return
     from oumi_flow.board import fold
-    from oumi_flow.ui.plain import no_op, plan_text
+    from oumi_flow.ui.brief import no_op
+    from oumi_flow.ui.plain import plan_text
     from oumi_flow.ui.theme import theme_of
 
     if not plan.to_run and not plan.may_run and not plan.orphans and not options.verbose:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from oumi_flow.errors import FlowError
-from oumi_flow.events import Note
 from oumi_flow.model import Decision, Plan, Workflow
-from oumi_flow.tokens import Gpu
+
+if TYPE_CHECKING:
+    from oumi_flow.events import Note
+    from oumi_flow.tokens import Gpu
 
 
 def slots(options: argparse.Namespace | None, workflow: Workflow, gpus: int) -> int:
@@ -75,6 +78,9 @@ def choose_gpus(plan: Plan, options: argparse.Namespace) -> tuple[tuple[Gpu, ...
 
 
 def _find(listed: Sequence[int], there: Sequence[Gpu]) -> tuple[tuple[Gpu, ...], list[Note]]:
+    from oumi_flow.events import Note
+    from oumi_flow.tokens import Gpu
+
     if not there:
         words = ", ".join(map(str, listed))
         return tuple(Gpu(index) for index in listed), [

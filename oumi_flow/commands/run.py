@@ -72,7 +72,7 @@ def _nothing_to_do(plan: Plan, opened: Opened, options: argparse.Namespace) -> i
         for event in plan_events(plan, opened):
             print(to_line(event))
         return OK
-    from oumi_flow.ui.plain import no_op
+    from oumi_flow.ui.brief import no_op
 
     if not options.quiet:
         print(no_op(opened.workflow.name, len(plan.steps)))

@@ -12,7 +12,6 @@ from typing import TextIO
 from oumi_flow.board import Board, apply
 from oumi_flow.events import Event, RunFinished
 from oumi_flow.model import Progress
-from oumi_flow.text import count
 from oumi_flow.ui import cells
 from oumi_flow.ui.lines import Tail, Teller, no_tail
 from oumi_flow.ui.planned import plan_lines
@@ -80,11 +79,6 @@ def progress_words(progress: Progress) -> str:
     if progress.total:
         return f"{progress.done:g}/{progress.total:g}{unit}"
     return f"{progress.done:g}{unit}"
-
-
-def no_op(workflow: str, jobs: int) -> str:
-    """The one line of a run that has nothing to do."""
-    return f"{cells.clean(workflow)}: up to date ({count(jobs, 'job')})"
 
 
 def plan_text(

@@ -20,7 +20,8 @@ from oumi_flow.events import (
     RunStarted,
 )
 from oumi_flow.model import Progress
-from oumi_flow.ui.plain import Plain, no_op, plan_text
+from oumi_flow.ui.brief import no_op
+from oumi_flow.ui.plain import Plain, plan_text
 from oumi_flow.ui.theme import Theme, theme_of
 from tests.ui.story import (
     BEGAN,
