@@ -91,7 +91,7 @@ class JobRetrying(Event):
 
 @dataclass(frozen=True, slots=True)
 class JobFinished(Event):
-    """`state` is an ended JobState's value. `cause` is for people: `exit 1`, `upstream prep failed`."""
+    """`state` is an ended JobState's value, `cause` is for people: `exit 1`."""
 
     kind: ClassVar[str] = "job_finished"
     job: str
@@ -142,7 +142,9 @@ _KINDS: dict[str, type[Event]] = {
 
 def to_line(event: Event) -> str:
     """One line of JSON, without its newline; what `from_line` takes."""
-    return json.dumps({"kind": event.kind, **asdict(event)}, ensure_ascii=False, separators=(",", ":"))
+    return json.dumps(
+        {"kind": event.kind, **asdict(event)}, ensure_ascii=False, separators=(",", ":")
+    )
 
 
 def from_line(line: str) -> Event | None:

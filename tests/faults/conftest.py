@@ -1,3 +1,3 @@
 """Faults happen in the same space as the flow tests."""
 
-from tests.flow.conftest import space as space  # noqa: PLC0414
+from tests.flow.conftest import space as space
