@@ -652,11 +652,10 @@ def check_request(request: GpuRequest, available: Sequence[int], *, listed: bool
     wanted = max(request.count, len(request.devices))
     if not available and wanted:
         return (
-            f"it wants {_gpus(request)}, and there is no GPU here: leave `gpu` out or say"
-            " `gpu: none` to run on the CPU, or list this host's GPUs as `resources: {gpus: [0]}`"
-            " of the workflow"
+            f"it wants {_gpus(request)}, and there is no GPU here: say `gpu: none` to run on the"
+            " CPU, or list this host's GPUs as `resources: {gpus: [0]}` of the workflow"
         )
-    there = "the workflow lists" if listed else "this host has"
+    there = "those to use are" if listed else "this host has"
     names = ", ".join(map(str, available))
     unknown = [str(index) for index in request.devices if index not in available]
     if unknown:

@@ -17,11 +17,13 @@ _WORDS = {"run": "will run"}
 def validate(options: argparse.Namespace) -> int:
     """The summary of a valid workflow; a wrong one raises FlowError with every problem."""
     from oumi_flow.commands.opening import open_workflow, settle_base
+    from oumi_flow.commands.resources import check_gpus
     from oumi_flow.ui.tables import validate_summary
     from oumi_flow.ui.theme import theme_of
 
     settle_base(options)
     workflow = open_workflow(options, snapshot=False)
+    check_gpus(workflow)
     print(validate_summary(workflow, theme_of(sys.stdout)))
     return 0
 

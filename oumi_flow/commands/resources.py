@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from oumi_flow.errors import FlowError
-from oumi_flow.model import Decision, Plan, Workflow
+from oumi_flow.errors import FlowError, Problem, WorkflowErrors
+from oumi_flow.model import Decision, GpuRequest, Plan, Workflow
 
 if TYPE_CHECKING:
     from oumi_flow.events import Note
@@ -50,7 +50,7 @@ def choose_gpus(plan: Plan, options: argparse.Namespace) -> tuple[tuple[Gpu, ...
     NVML is asked only if a job that may run could use a GPU. Raises FlowError when a job can never
     get what it asks for, or a GPU that NVML does not see is named.
     """
-    from oumi_flow.tokens import check_request, discover, survey
+    from oumi_flow.tokens import discover, survey
 
     requests = {
         step.job.name: step.job.gpu
@@ -69,12 +69,43 @@ def choose_gpus(plan: Plan, options: argparse.Namespace) -> tuple[tuple[Gpu, ...
         gpus = ()
     else:
         gpus, notes = _find(listed, survey(os.environ))
-    indices = sorted({gpu.index for gpu in gpus})
-    for name, request in requests.items():
-        problem = check_request(request, indices, listed=listed is not None)
-        if problem:
-            raise FlowError(f'job "{name}": {problem}')
+    _check_requests(requests, gpus, listed=listed is not None)
     return gpus, notes
+
+
+def check_gpus(workflow: Workflow) -> None:
+    """What of a workflow's GPUs is not on this host. Raises FlowError.
+
+    Nothing to say where NVML sees none: the workflow may be meant for another host.
+    """
+    from oumi_flow.tokens import survey
+
+    requests = {job.name: job.gpu for job in workflow.jobs if job.gpu is not None}
+    if not requests and not workflow.gpus:
+        return
+    there = survey(os.environ)
+    if not there:
+        return
+    if workflow.gpus:
+        there, _ = _find(workflow.gpus, there)
+    if workflow.gpus is None or workflow.gpus:
+        _check_requests(requests, there, listed=workflow.gpus is not None)
+
+
+def _check_requests(
+    requests: Mapping[str, GpuRequest], gpus: Sequence[Gpu], *, listed: bool
+) -> None:
+    """Raises FlowError with all jobs that can never get what they ask for."""
+    from oumi_flow.tokens import check_request
+
+    indices = sorted({gpu.index for gpu in gpus})
+    problems = []
+    for name, request in requests.items():
+        words, _, hint = check_request(request, indices, listed=listed).partition(": ")
+        if words:
+            problems.append(Problem(f'job "{name}": {words}', hint=hint))
+    if problems:
+        raise WorkflowErrors(problems)
 
 
 def _find(listed: Sequence[int], there: Sequence[Gpu]) -> tuple[tuple[Gpu, ...], list[Note]]:

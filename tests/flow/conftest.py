@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ class Space:
     def __init__(self, root: Path) -> None:
         self.root = root / "project"
         self.root.mkdir()
+        self.started: list[subprocess.Popen[str]] = []
         self.env = {
             **{k: v for k, v in os.environ.items() if not k.startswith(("OUMI_FLOW_", "CUDA_"))},
             "OUMI_FLOW_HOME": str(root / "home"),
@@ -71,7 +72,7 @@ class Space:
         return {"name": name, "verb": "shell", "run": f"{note}\n{run}".strip(), **fields}
 
     def start(self, *args: str, **env: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "oumi_flow", *args],
             cwd=self.root,
             env={**self.env, **env},
@@ -81,6 +82,14 @@ class Space:
             text=True,
             encoding="utf-8",
         )
+        self.started.append(process)
+        return process
+
+    def elsewhere(self, root: Path) -> Space:
+        """The same user in another folder."""
+        other = Space.__new__(Space)
+        other.root, other.env, other.started = root, self.env, self.started
+        return other
 
     def command(self, *args: str, **env: str) -> Result:
         process = self.start(*args, **env)
@@ -100,5 +109,13 @@ class Space:
 
 
 @pytest.fixture
-def space(tmp_path: Path) -> Space:
-    return Space(tmp_path)
+def space(tmp_path: Path) -> Iterator[Space]:
+    space = Space(tmp_path)
+    yield space
+    # Only a test that failed has left something: stop it, or it slows down all the others.
+    left = [process for process in space.started if process.poll() is None]
+    if left:
+        space.write("go", "")
+    for process in left:
+        process.terminate()
+        process.communicate(timeout=60)

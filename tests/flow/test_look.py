@@ -114,8 +114,7 @@ def test_status_works_from_any_folder(space: Space, tmp_path: Path) -> None:
     space.workflow(space.job("a"))
     space.run()
     run_id = run_ids(space)[0]
-    away = Space.__new__(Space)
-    away.root, away.env = tmp_path, space.env
+    away = space.elsewhere(tmp_path)
     for words in (["status", run_id], ["status", "project/workflow.yaml"], ["monitor", run_id]):
         said = away.command(*words)
         assert said.code == 0, said.text
@@ -439,8 +438,7 @@ def test_resume_works_from_elsewhere_and_without_runs(space: Space, tmp_path: Pa
     space.workflow(space.job("a", "[ -e ok ]"))
     assert space.run().code == 1
     space.write("ok", "")
-    away = Space.__new__(Space)
-    away.root, away.env = tmp_path, space.env
+    away = space.elsewhere(tmp_path)
     assert away.command("resume").code == 0
     assert space.ran() == ["a", "a"]
 

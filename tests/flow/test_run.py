@@ -206,8 +206,7 @@ def test_started_from_another_folder_is_refused_with_advice(space: Space) -> Non
     (space.root / "sub").mkdir()
     result = space.command("run", "../workflow.yaml", "-C", "sub", "--no-tui")
     assert result.code == 2  # -C means it, but data.txt is not there
-    moved = Space.__new__(Space)
-    moved.root, moved.env = space.root / "sub", space.env
+    moved = space.elsewhere(space.root / "sub")
     result = moved.command("run", "../workflow.yaml", "--no-tui")
     assert result.code == 2
     assert f"-C {space.root}" in result.err

@@ -349,10 +349,10 @@ def test_fixed_binds_the_longest_first_to_the_least_loaded() -> None:
         (GpuRequest(1), [0], False, ""),
         (GpuRequest(-1), [], False, ""),
         (GpuRequest(2, (0, 3)), [0, 3], True, ""),
-        (GpuRequest(1), [], False, "wants a GPU, and there is no GPU here: leave `gpu` out"),
+        (GpuRequest(1), [], False, "wants a GPU, and there is no GPU here: say `gpu: none`"),
         (GpuRequest(1, (0,)), [], False, "wants GPU 0, and there is no GPU here"),
         (GpuRequest(4), [0, 1], False, "wants 4 GPUs at once, and this host has 2 (0, 1)"),
-        (GpuRequest(2, (1, 5)), [0, 1], True, "wants GPU 5, and the workflow lists 0, 1"),
+        (GpuRequest(2, (1, 5)), [0, 1], True, "wants GPU 5, and those to use are 0, 1"),
     ],
 )
 def test_a_request_that_can_never_be_met_gets_advice(

@@ -1,0 +1,245 @@
+"""GPU tokens as a user meets them, with a file that stands in for NVML."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from tests.flow.conftest import Space, wait_for
+
+GB = 1 << 30
+GO = "while [ ! -e go ]; do sleep 0.02; done"
+SEEN = 'echo "$CUDA_VISIBLE_DEVICES" > ${{ job.name }}.gpu'
+
+
+def have(space: Space, count: int, **more: Any) -> None:
+    """Let the host have that many GPUs."""
+    gpus = [
+        {"index": i, "uuid": f"GPU-{i}{i}", "name": "Toy", "memory_total": 80 * GB} | more
+        for i in range(count)
+    ]
+    space.env["OUMI_FLOW_FAKE_GPUS"] = str(space.write("gpus.json", json.dumps(gpus)))
+
+
+def seen(space: Space, job: str) -> str:
+    return space.read(f"{job}.gpu").strip()
+
+
+def test_every_way_to_ask_and_what_the_job_sees(space: Space) -> None:
+    have(space, 4)
+    space.workflow(
+        space.job("number", SEEN, resources={"gpu": 2}),
+        space.job("auto", SEEN, resources={"gpu": "auto"}),
+        space.job("named", SEEN, resources={"gpu": [1, 3]}),
+        space.job("any-two", SEEN, resources={"gpus": 2}),
+        space.job("none", SEEN, resources={"gpu": "none"}),
+        space.job("silent", SEEN),
+        space.job("pinned", SEEN, env={"CUDA_VISIBLE_DEVICES": "3"}),
+    )
+    result = space.run()
+    assert result.code == 0, result.text
+    assert seen(space, "number") == "2"
+    assert seen(space, "auto") in "0123"
+    assert seen(space, "named") == "1,3"
+    assert re.fullmatch(r"\d,\d", seen(space, "any-two"))
+    assert seen(space, "none") == ""
+    assert seen(space, "silent") == ""
+    assert seen(space, "pinned") == "3"
+    assert re.search(r"running +named \[GPU:1,3\]", result.out)
+
+
+def test_several_gpus_get_a_free_port_one_gets_none(space: Space) -> None:
+    have(space, 2)
+    note = "echo ${MASTER_PORT:-none} $CUDA_DEVICE_ORDER > ${{ job.name }}.port"
+    space.workflow(
+        space.job("one", note, resources={"gpus": 1}), space.job("two", note, resources={"gpus": 2})
+    )
+    assert space.run(MASTER_PORT="").code == 0
+    assert space.read("one.port").split() == ["none", "PCI_BUS_ID"]
+    port, _ = space.read("two.port").split()
+    assert 1024 <= int(port) <= 65535
+
+
+@pytest.mark.parametrize("allocation", ["dynamic", "fixed", "load_balanced"])
+def test_no_two_jobs_are_on_one_gpu_at_once(space: Space, allocation: str) -> None:
+    have(space, 2)
+    # A folder a GPU: making it fails where somebody else is on that GPU.
+    body = (
+        "for gpu in ${CUDA_VISIBLE_DEVICES//,/ }; do mkdir busy-$gpu; done; sleep 0.05; "
+        "for gpu in ${CUDA_VISIBLE_DEVICES//,/ }; do rmdir busy-$gpu; done"
+    )
+    space.workflow(
+        *(space.job(f"one-{i}", body, resources={"gpu": "auto"}) for i in range(5)),
+        space.job("both", body, resources={"gpus": 2}),
+        space.job("zero", body, resources={"gpu": 0}),
+        resources={"allocation": allocation, "max_parallel": 8},
+    )
+    result = space.run()
+    assert result.code == 0, result.text
+    assert len(space.ran()) == 7
+
+
+def test_load_balanced_skips_what_a_stranger_uses(space: Space) -> None:
+    gpus = [
+        {"index": 0, "processes": [{"pid": 1}], "memory_total": GB, "memory_used": GB},
+        {"index": 1, "memory_total": GB, "memory_used": GB // 2},
+        {"index": 2, "memory_total": GB, "memory_used": 0},
+    ]
+    space.env["OUMI_FLOW_FAKE_GPUS"] = str(space.write("gpus.json", json.dumps(gpus)))
+    space.workflow(
+        space.job("a", SEEN, resources={"gpu": "auto"}), resources={"allocation": "load_balanced"}
+    )
+    assert space.run().code == 0
+    assert seen(space, "a") == "2"
+    assert "outside oumi-flow" in space.command("gpus").out
+
+
+def test_the_flag_narrows_the_gpus_or_takes_them_away(space: Space) -> None:
+    have(space, 4)
+    space.workflow(space.job("a", SEEN, resources={"gpu": "auto"}))
+    assert space.run("--gpus", "3").code == 0
+    assert seen(space, "a") == "3"
+    none = space.run("-F", "--gpus", "none")
+    assert none.code == 2
+    assert 'job "a"' in none.err
+    unknown = space.run("-F", "--gpus", "1,7")
+    assert unknown.code == 2
+    assert "no GPU 7 here; NVML sees 0, 1, 2, 3" in unknown.err
+    space.workflow(space.job("b", SEEN, resources={"gpu": 0}))
+    outside = space.run("--gpus", "1")
+    assert outside.code == 2
+    assert re.search(r'job "b": .*GPU 0', outside.err)
+
+
+def test_the_shells_visible_devices_bound_what_is_used(space: Space) -> None:
+    have(space, 4)
+    space.workflow(*(space.job(f"j{i}", SEEN, resources={"gpu": "auto"}) for i in range(3)))
+    assert space.run(CUDA_VISIBLE_DEVICES="1,2").code == 0
+    assert {seen(space, f"j{i}") for i in range(3)} <= {"1", "2"}
+    refused = space.run("-F", CUDA_VISIBLE_DEVICES="")
+    assert refused.code == 2
+
+
+def test_a_gpu_where_there_is_none_is_refused_with_advice(space: Space) -> None:
+    have(space, 0)
+    space.workflow(space.job("a", SEEN, resources={"gpu": 0}))
+    result = space.run()
+    assert result.code == 2
+    assert 'job "a"' in result.err
+    assert "gpu: none" in result.err
+    assert space.ran() == []
+    # A list in the file is trusted where NVML has nothing to say, with one warning.
+    space.workflow(space.job("a", SEEN, resources={"gpu": 0}), resources={"gpus": [0]})
+    result = space.run()
+    assert result.code == 0, result.text
+    assert seen(space, "a") == "0"
+    assert result.text.count("trusting the list") == 1
+
+
+def test_a_gpu_that_nvml_does_not_see_fails_validate(space: Space) -> None:
+    have(space, 2)
+    space.workflow(space.job("a", resources={"gpu": "auto"}), resources={"gpus": [0, 9]})
+    result = space.command("validate", "workflow.yaml")
+    assert result.code == 2, result.text
+    assert "9" in result.err
+    assert "NVML sees 0, 1" in result.err
+    space.workflow(space.job("a", resources={"gpu": 5}))
+    result = space.command("validate", "workflow.yaml")
+    assert result.code == 2, result.text
+    assert "5" in result.err
+
+
+def test_pins_that_contradict_resources_are_refused(space: Space) -> None:
+    have(space, 4)
+    space.workflow(
+        space.job("a", env={"CUDA_VISIBLE_DEVICES": "3"}, resources={"gpu": 1}),
+    )
+    result = space.command("validate", "workflow.yaml")
+    assert result.code == 2
+    assert "CUDA_VISIBLE_DEVICES" in result.err
+
+
+def test_a_gpu_held_by_another_run_is_waited_for_in_words(space: Space) -> None:
+    have(space, 1)
+    hold = f"echo x > begun; {GO}"
+    space.workflow(space.job("holder", hold, resources={"gpu": 0}))
+    first = space.start("run", "workflow.yaml", "--no-tui")
+    wait_for(lambda: space.exists("begun"), "the first run holds the GPU")
+    run_id = json.loads(space.command("status", "--json").out)[0]["run_id"]
+    table = space.command("gpus")
+    assert f"holder of run {run_id}" in table.out
+    rows = json.loads(space.command("gpus", "--json").out)
+    assert run_id in rows[0]["holder"]
+    space.workflow(
+        space.job("waiter", SEEN, resources={"gpu": "auto"}),
+        space.job("free"),
+        name="two",
+        output_dir="out2",
+        path="two.yaml",
+    )
+    second = space.start("run", "two.yaml", "--no-tui")
+    assert second.stdout is not None
+    said = ""
+    while "waiting  waiter" not in said or "held by" not in said:
+        line = second.stdout.readline()
+        assert line, said
+        said += line
+    assert f"for GPU 0: held by run {run_id}" in said
+    status = space.command("status", "two.yaml").out
+    assert f"held by run {run_id}" in status
+    assert "free" in space.ran()
+    space.write("go", "")
+    out, _ = second.communicate(timeout=60)
+    assert second.returncode == 0, said + out
+    assert seen(space, "waiter") == "0"
+    first.communicate(timeout=60)
+
+
+def test_waiting_for_a_gpu_can_be_cancelled(space: Space) -> None:
+    have(space, 1)
+    space.workflow(
+        space.job("holder", f"echo x > begun; {GO}", resources={"gpu": 0}),
+        space.job("waiter", SEEN, resources={"gpu": 0}, depends_on=["early"]),
+        space.job("early", "while [ ! -e begun ]; do sleep 0.02; done"),
+    )
+    process = space.start("run", "workflow.yaml", "--no-tui", "-j4")
+    wait_for(lambda: space.exists("begun"), "the GPU is held")
+    result = space.command("cancel", "workflow.yaml", "waiter")
+    assert result.code == 0, result.text
+    assert "waiter: cancelled" in result.out
+    space.write("go", "")
+    process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert not space.exists("waiter.gpu")
+
+
+def test_cost_is_in_the_plan_and_in_the_summary(space: Space) -> None:
+    have(space, 2)
+    space.workflow(
+        space.job("a", "sleep 1.2", resources={"gpus": 2}), resources={"cost_per_gpu_hour": 36000}
+    )
+    first = space.run()
+    assert first.code == 0
+    assert "cost" not in first.out.splitlines()[0]
+    spent = re.search(r"GPU time .*, cost (\d+\.\d\d)", first.out)
+    assert spent is not None, first.out
+    assert float(spent[1]) >= 24
+    planned = space.run("-F", "--dry-run")
+    expected = re.search(r"cost (\d+\.\d\d)", planned.out)
+    assert expected is not None, planned.out
+    assert float(expected[1]) >= 24
+    status = json.loads(space.command("status", "workflow.yaml", "--json").out)
+    assert status["cost"] == pytest.approx(float(spent[1]), abs=0.01)
+
+
+def test_gpus_without_any(space: Space) -> None:
+    have(space, 0)
+    assert "no GPUs found" in space.command("gpus").out
+    assert json.loads(space.command("gpus", "--json").out) == []
+    space.write("gpus.json", "not json")
+    said = space.command("gpus")
+    assert said.code == 2
+    assert "OUMI_FLOW_FAKE_GPUS" in said.err
