@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -35,7 +36,10 @@ class Project:
     def __init__(self, root: Path, oumi: tuple[str, ...]) -> None:
         self.root = root / "quickstart"
         shutil.copytree(QUICKSTART, self.root, ignore=shutil.ignore_patterns("outputs"))
-        self.edit("configs/train.yaml", "learning_rate: 1e-2", "learning_rate: 1e-3")
+        config = self.root / "configs/train.yaml"
+        text, found = re.subn(r"(learning_rate:) \S+", r"\1 1e-3", config.read_text())
+        assert found == 1
+        config.write_text(text)
         self.env = {
             **os.environ,
             "OUMI_FLOW_HOME": str(root / "home"),
@@ -139,6 +143,12 @@ def test_comments_and_order_of_keys_rerun_nothing(project: Project) -> None:
     assert up_to_date(project)
     config.write_text(before)
     assert up_to_date(project)
+
+
+def test_a_key_that_cannot_change_the_result_reruns_nothing(project: Project) -> None:
+    project.edit("configs/train.yaml", "logging_steps: 5", "logging_steps: 1")
+    assert up_to_date(project)
+    project.edit("configs/train.yaml", "logging_steps: 1", "logging_steps: 5")
 
 
 def test_another_learning_rate_reruns_train_and_says_so(project: Project) -> None:
