@@ -7,6 +7,7 @@ that a later change must have given another one (`settled`).
 
 from __future__ import annotations
 
+import errno
 import os
 import stat as modes
 from collections.abc import Callable, Iterator
@@ -124,8 +125,8 @@ class Disk:
             try:
                 seen = os.stat(match)
             except OSError as error:
-                if error.errno in GONE:
-                    continue
+                if error.errno in GONE or error.errno == errno.ELOOP:
+                    continue  # a link that leads nowhere, or to itself
                 raise unreadable(match, error) from error
             if modes.S_ISREG(seen.st_mode):
                 entries.append((match, seen, False))

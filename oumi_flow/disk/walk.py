@@ -179,7 +179,7 @@ def _expand(base: str, parts: list[str], found: set[str]) -> set[str]:
                 continue
             if not rest:
                 found.add(base + name)
-            elif entry.is_dir():
+            elif _is_folder(entry):
                 _expand(base + name + "/", rest, found)
     return found
 
@@ -200,8 +200,17 @@ def _folders(base: str) -> Iterator[str]:
         waiting += [
             f"{folder}{entry.name}/"
             for entry in reversed(_entries(folder))
-            if entry.is_dir() and not entry.name.startswith(".")
+            if _is_folder(entry) and not entry.name.startswith(".")
         ]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        if error.errno == errno.ELOOP:  # a link that leads to itself is no folder
+            return False
+        raise unreadable(entry.path, error) from error
 
 
 def parents(path: str) -> Iterator[str]:
