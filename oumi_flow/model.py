@@ -7,7 +7,7 @@ Times are seconds as float (wall clock in unix seconds UTC), sizes are bytes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
@@ -77,6 +77,11 @@ class Input:
     path: str
     counts: Counts = Counts.ALL
     producer: str = ""  # the job that makes it; "" for what lies there by itself
+    makers: tuple[str, ...] = ()  # the jobs that make parts of it: of a folder, or of a glob
+
+    def is_made_by(self, jobs: Collection[str]) -> bool:
+        """Whether one of these jobs makes it, or a part of it."""
+        return self.producer in jobs or any(name in jobs for name in self.makers)
 
 
 @dataclass(frozen=True, slots=True)

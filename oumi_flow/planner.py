@@ -226,7 +226,7 @@ def _with_rename(
 ) -> tuple[Reason, ...]:
     """Say which job no longer in the file did the same to the same content, if one did."""
     candidates = former.get(job.fingerprint)
-    if not candidates or any(item.producer in pending for item in job.inputs if item.producer):
+    if not candidates or any(item.is_made_by(pending) for item in job.inputs):
         return reasons
     for trace in candidates:
         if key_of(job, observe_inputs(job, disk, build_keys, trace.inputs)) == trace.build_key:

@@ -118,7 +118,9 @@ def judge(
         return Judgement(tuple(reasons))
     waits = tuple(
         Reason(Code.UPSTREAM_PENDING, name)
-        for name in dict.fromkeys(i.producer for i in job.inputs if i.producer in pending)
+        for name in dict.fromkeys(
+            name for i in job.inputs for name in (i.producer, *i.makers) if name in pending
+        )
     )
     if waits:
         return Judgement(waits)
@@ -277,7 +279,7 @@ def _judge_inputs(
             reasons.append(Reason(Code.INPUT_CHANGED, item.path, change="added"))
             added = True
             continue
-        if item.producer and item.producer in pending:
+        if pending and item.is_made_by(pending):
             continue
         seen = _look(item, disk, build_keys, known)
         if item.key in before.changed_while_ran:
@@ -309,9 +311,12 @@ def _judge_inputs(
 def _look(
     item: Input, disk: DiskProtocol, build_keys: Mapping[str, str], known: Evidence | None
 ) -> Evidence:
-    if item.counts is Counts.RAN:
-        return Evidence("ran", build_keys.get(item.producer, ""))
-    return disk.observe(item.path, item.counts, known)
+    if item.counts is not Counts.RAN:
+        seen = disk.observe(item.path, item.counts, known)
+        if seen.kind != "missing" or not item.producer:
+            return seen
+        # The text named no file of the upstream, perhaps the beginning of several names.
+    return Evidence("ran", build_keys.get(item.producer, ""))
 
 
 def _changes(path: str, before: Evidence, after: Evidence) -> list[tuple[str, str]]:

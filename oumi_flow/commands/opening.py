@@ -62,8 +62,13 @@ def parse_sets(options: argparse.Namespace) -> dict[str, str]:
     return sets
 
 
-def open_workflow(options: argparse.Namespace, *, snapshot: bool = True) -> Workflow:
-    """The workflow of `options.file`, fully expanded. Raises FlowError with every problem."""
+def open_workflow(
+    options: argparse.Namespace, *, snapshot: bool = True, anew: bool = False
+) -> Workflow:
+    """The workflow of `options.file`, fully expanded; `anew` says that files it names have gone.
+
+    Raises FlowError with every problem.
+    """
     from oumi_flow.load import load
 
     environ = os.environ
@@ -87,6 +92,7 @@ def open_workflow(options: argparse.Namespace, *, snapshot: bool = True) -> Work
         keys=keys,
         fetch=fetch,
         snapshot=snapshot,
+        anew=anew,
     )
 
 
@@ -117,12 +123,27 @@ def make_plan(opened: Opened, options: argparse.Namespace) -> Plan:
     """Judge the jobs that `options` select. Writes nothing. Raises FlowError for unknown names.
 
     A file that no job makes and that has gone since the workflow was loaded is told with its place
-    in the workflow file, by loading it anew.
+    in the workflow file, by loading it anew; without that file it may mean something else, as a
+    model's name may be one on a hub.
     """
+    made = _plan(opened, options)
+    if _missing_input(made, opened) is not None:
+        opened.workflow = open_workflow(options, anew=True)
+        made = _plan(opened, options)
+        missing = _missing_input(made, opened)
+        if missing is not None:
+            raise FlowError(
+                f'job "{missing[0].name}": input does not exist: {missing[1]}',
+                hint="no job makes it; create it, or name the job's output that it should be",
+            )
+    return made
+
+
+def _plan(opened: Opened, options: argparse.Namespace) -> Plan:
     from oumi_flow.planner import plan
 
     workflow, store = opened.workflow, opened.store
-    made = plan(
+    return plan(
         workflow,
         store.pasts(workflow.jobs),
         opened.disk,
@@ -134,8 +155,6 @@ def make_plan(opened: Opened, options: argparse.Namespace) -> Plan:
         orphans=store.orphans(workflow),
         resumes=_resumes,
     )
-    _check_inputs(made, options)
-    return made
 
 
 def _resumes(job: Job, attempt: LastAttempt) -> str:
@@ -145,7 +164,8 @@ def _resumes(job: Job, attempt: LastAttempt) -> str:
     return resume_point(job, attempt)
 
 
-def _check_inputs(plan: Plan, options: argparse.Namespace) -> None:
+def _missing_input(plan: Plan, opened: Opened) -> tuple[Job, str] | None:
+    """A job to run and something that it reads, which is not there and which nobody makes."""
     from oumi_flow.disk import is_glob
     from oumi_flow.model import Counts, Decision
 
@@ -153,11 +173,10 @@ def _check_inputs(plan: Plan, options: argparse.Namespace) -> None:
         if step.decision is Decision.UP_TO_DATE:
             continue
         for item in step.job.inputs:
-            if item.producer or item.counts is Counts.RAN or is_glob(item.path):
+            if item.producer or item.makers or item.counts is Counts.RAN:
                 continue
-            if not os.path.lexists(item.path):
-                open_workflow(options, snapshot=False)  # raises, with the place in the file
-                raise FlowError(
-                    f'job "{step.job.name}": input does not exist: {item.path}',
-                    hint="no job makes it; create it, or name the job's output that it should be",
-                )
+            if os.path.lexists(item.path):
+                continue
+            if not is_glob(item.path) or not opened.disk.observe(item.path, item.counts).files:
+                return step.job, item.path
+    return None

@@ -23,19 +23,21 @@ def load(
     keys: OumiKeys | Callable[[], OumiKeys | None] | None = None,
     fetch: Callable[[str], str] | None = None,
     snapshot: bool = True,
+    anew: bool = False,
 ) -> Workflow:
     """The workflow of a file, fully expanded; paths are relative to the working directory.
 
     `sets` are values for its vars. `keys` are the config keys that oumi knows, or a function that
     asks for them, called on a full load only. `fetch` gives the local copy of an `oumi://` URI.
     With `snapshot` an earlier load of the same is taken over where nothing it was read from has
-    changed. Raises FlowError, mostly WorkflowErrors with every problem.
+    changed, but with `anew` it is replaced. Raises FlowError, mostly WorkflowErrors with every
+    problem.
     """
     import gc
 
     from oumi_flow.load.snapshot import read_snapshot, write_snapshot
 
-    if snapshot:
+    if snapshot and not anew:
         found = read_snapshot(path, sets, environ, checked=keys is not None)
         if found is not None:
             return found

@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from oumi_flow import graph
+from oumi_flow.disk import is_glob
 from oumi_flow.errors import FlowError, Problem, Where, WorkflowErrors
 from oumi_flow.load.expand import Draft, Expansion
 from oumi_flow.load.inputs import Reader, counted_outputs
@@ -139,10 +140,18 @@ def _indexed(makings: Mapping[str, Making]) -> PlaceIndex:
     for making in makings.values():
         for path in (making.placement.place, making.placement.output_dir, making.folder):
             index.add(Made(making.name, path, Counts.ALL))
+        for path in _results(making):
+            index.add_result(path, making.name)
         named = own_place(making.merged, making.spec) if making.file is not None else None
         if named and not making.placement.kept:
             index.add_named(to_base(named, making.workdir), making.name)
     return index
+
+
+def _results(making: Making) -> set[str]:
+    """What a job is known to write: its verb's place, and what it promises."""
+    found = {output.path for output in counted_outputs(making) if not is_glob(output.path)}
+    return found if making.spec.is_shell else found | {making.placement.place}
 
 
 def _check_collisions(
@@ -218,6 +227,7 @@ def _fetched(
         node = draft.fields.get("config")
         if node is None or "oumi:" not in draft.values.text(node).render(lambda ref: ""):
             continue
+        session.variables["OUMI_DIR"] = session.environ.get("OUMI_DIR")
         uri = draft.values.text(node).plain or ""
         if not uri.startswith("oumi://") or uri in found or uri in failed:
             continue
@@ -232,7 +242,6 @@ def _fetched(
 def _fetched_before(uri: str, session: Session) -> str:
     """The copy that `oumi fetch` made. Raises FlowError when there is none."""
     home = session.environ.get("OUMI_DIR") or os.path.expanduser("~/.oumi/fetch")
-    session.variables["OUMI_DIR"] = session.environ.get("OUMI_DIR")
     path = os.path.join(home, os.path.normpath("/" + uri.removeprefix("oumi://")).lstrip("/"))
     if not os.path.isfile(path):
         session.sources.setdefault(path, None)

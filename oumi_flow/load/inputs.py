@@ -8,7 +8,7 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from oumi_flow.errors import Problem, Where
@@ -127,7 +127,7 @@ class Reader:
                 rest = match[0]
                 if after[len(rest) : len(rest) + 1] in tuple("*?[{$"):
                     rest = rest[: rest.rfind("/")]
-            path = to_base(self.workshop.real_path(part, making) + rest.rstrip("/."), ".")
+            path = to_base(self.workshop.real_path(part, making) + rest.rstrip("/.,="), ".")
             self._of_upstream(other, path, reading)
 
     def _of_upstream(self, other: Making, path: str, reading: Reading) -> str:
@@ -227,9 +227,12 @@ class Reader:
 
     def _local(self, making: Making, key: str, value: str, path: str, reading: Reading) -> None:
         """A value that no job makes: an input when it is there, else perhaps a name on a hub."""
-        if self._is_there(path):
-            counts = Counts.MODEL if _OF_MODELS.search(key) and os.path.isdir(path) else Counts.ALL
-            reading.inputs.setdefault(path, Input(path, path, counts))
+        makers = self.index.makers(path)
+        if making.name in makers:  # a folder around everything: no job can wait for itself
+            makers = {}
+        if makers or self._is_there(path):
+            counts = Counts.MODEL if _OF_MODELS.search(key) else Counts.ALL
+            self._gather(making, path, counts, makers, reading)
         elif _is_clearly_local(key, value):
             self.session.add(
                 Problem(
@@ -273,13 +276,16 @@ class Reader:
                 reading.implied.append(other.name)
             self._of_upstream(other, found.below(below), reading)
             return
-        makers = self._makers(path)
-        if makers:
-            for name in makers:
-                if name != making.name and name not in making.needs:
-                    reading.implied.append(name)
-                    reading.named.add(name)
-        elif not self._is_there(path):
+        makers = self.index.makers(path)
+        if making.name in makers:
+            own = self._shown(makers[making.name])
+            self.session.fault(
+                node,
+                f'inputs: "{path}" takes in {own}, which the job itself makes',
+                "what a job makes cannot be what it is made of: name less, or write it elsewhere",
+            )
+            return
+        if not makers and not self._is_there(path):
             what = "matches nothing" if _GLOB.search(path) else "does not exist"
             home = "write ${HOME} for ~" if path.startswith("~") else ""
             self.session.fault(
@@ -288,17 +294,25 @@ class Reader:
                 home or self.workshop.near(path),
             )
             return
-        reading.inputs.setdefault(path, Input(path, path))
+        self._gather(making, path, Counts.ALL, makers, reading)
 
-    def _makers(self, pattern: str) -> list[str]:
-        """The jobs whose outputs a glob may match."""
-        if not _GLOB.search(pattern):
-            return []
-        import fnmatch
+    def _gather(
+        self,
+        making: Making,
+        path: str,
+        counts: Counts,
+        makers: Iterable[str],
+        reading: Reading,
+    ) -> None:
+        """Notes a path of which other jobs make parts, or none."""
+        names = sorted(makers)
+        reading.implied += [name for name in names if name not in making.needs]
+        reading.named.update(names)
+        reading.inputs.setdefault(path, Input(path, path, counts, makers=tuple(names)))
 
-        match = re.compile(fnmatch.translate(self.index.absolute(pattern))).match
-        found = {made.job for path, made in self.index.real.items() if match(path)}
-        return sorted(found)
+    def _shown(self, absolute: str) -> str:
+        base = f"{self.index.base}/"
+        return absolute[len(base) :] if absolute.startswith(base) else absolute
 
     def _is_there(self, path: str) -> bool:
         """Whether a path exists, or a glob matches; what is not there is noted as a source."""

@@ -6,9 +6,12 @@ Compares paths as text, made absolute and tidy; looks at no file.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 
+from oumi_flow.disk import is_glob
 from oumi_flow.model import Counts
 
 
@@ -32,6 +35,8 @@ class PlaceIndex:
     base: str
     real: dict[str, Made] = field(default_factory=dict)
     named: dict[str, list[str]] = field(default_factory=dict)  # by the places configs name
+    results: list[tuple[str, str]] = field(default_factory=list)  # absolute path, its job
+    _is_sorted: bool = False
 
     def absolute(self, path: str) -> str:
         return os.path.normpath(path if os.path.isabs(path) else f"{self.base}/{path}")
@@ -43,6 +48,29 @@ class PlaceIndex:
     def add_named(self, path: str, job: str) -> None:
         """Notes the place that a job's config names, which is not where it writes."""
         self.named.setdefault(self.absolute(path), []).append(job)
+
+    def add_result(self, path: str, job: str) -> None:
+        """Notes a file or folder that a job writes, for `makers`."""
+        self.results.append((self.absolute(path), job))
+        self._is_sorted = False
+
+    def makers(self, path: str) -> dict[str, str]:
+        """The jobs that make a part of what a folder holds or a glob matches, with what it is."""
+        if not self._is_sorted:
+            self.results.sort()
+            self._is_sorted = True
+        pattern = self.absolute(path)
+        parts = pattern.split("/")
+        plain = next((n for n, part in enumerate(parts) if is_glob(part)), len(parts))
+        start = "/".join(parts[:plain]).rstrip("/") + "/"
+        found: dict[str, str] = {}
+        for number in range(bisect_left(self.results, (start, "")), len(self.results)):
+            made, job = self.results[number]
+            if not made.startswith(start):
+                break
+            if _takes_in(parts[plain:], made[len(start) :].split("/")):
+                found.setdefault(job, made)
+        return found
 
     def find(self, path: str, own: str) -> tuple[Made | list[str] | None, str]:
         """Who makes `path`, and what of it lies below what was found.
@@ -64,6 +92,20 @@ class PlaceIndex:
             if parent == at:
                 return None, ""
             at = parent
+
+
+def _takes_in(pattern: Sequence[str], made: Sequence[str], loose: bool = False) -> bool:
+    """Whether a pattern matches what is made, a folder around it, or may match what lies below.
+
+    `loose`: a `**` came before. It says nothing of what may lie below a folder that is made.
+    """
+    if not pattern:
+        return True
+    if not made:
+        return not loose
+    if pattern[0] == "**":
+        return _takes_in(pattern[1:], made, True) or _takes_in(pattern, made[1:], True)
+    return fnmatchcase(made[0], pattern[0]) and _takes_in(pattern[1:], made[1:], loose)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from oumi_flow.model import (
     Workflow,
 )
 
-_LAYOUT = 1
+_LAYOUT = 2
 
 
 def read_snapshot(
@@ -190,7 +190,10 @@ def _decoded(body: Any, head: Any) -> Workflow | None:
         argv, cwd, env, progress = row[command]
         row[command] = Command(tuple(argv), cwd, env, progress)
         row[inputs] = tuple(
-            [Input(key, path, counts[kind], by) for key, path, kind, by in row[inputs]]
+            [
+                Input(key, path, counts[kind], by, tuple(of))
+                for key, path, kind, by, of in row[inputs]
+            ]
         )
         row[outputs] = tuple(
             [Output(key, path, counts[kind], said) for key, path, kind, said in row[outputs]]

@@ -21,7 +21,6 @@ from oumi_flow.executors.base import Attempt, Exit, Handle
 from oumi_flow.model import (
     EMPTY,
     Code,
-    Counts,
     Decision,
     Evidence,
     Job,
@@ -354,7 +353,7 @@ class Work:
         return {
             item.producer: prepared.inputs[item.key].digest
             for item in job.inputs
-            if item.counts is Counts.RAN
+            if prepared.inputs[item.key].kind == "ran"
         }
 
     # -- at the end of the run --------------------------------------------------------------------

@@ -120,9 +120,13 @@ class Traces:
             self._index()[trace.job] = [list(made), trace]
 
     def keep(self, trace: Trace) -> None:
-        """Let the index have newer stamps of equal content; the marker stays as it is."""
+        """Let the index have newer stamps of equal content; the marker stays as it is.
+
+        Nothing is kept where the marker is not the one that the trace came from any more.
+        """
         made = stamp(self._paths.marker(trace.job))
-        if made is not None:
+        row = self._index().get(trace.job)
+        if made is not None and row is not None and row[0] == list(made):
             self._index()[trace.job] = [list(made), trace]
             self.behind = True
 

@@ -1,0 +1,281 @@
+"""What has to run again and what has not: edges, content, and work that must not be lost."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.flow.conftest import Space
+
+# Does what each verb promises: a model made of the data it was given, predictions of the model,
+# results of the model. Data and models are found by the words `data=` and `model=` of the args,
+# else in the config.
+OUMI = r"""#!/bin/bash
+set -eu
+verb=$1; shift
+[ "$verb" = judge ] && shift
+config=; declare -A given
+while [ $# -gt 0 ]; do
+  case $1 in
+    -c) config=$2; shift 2;;
+    --*=*) word=${1#--}; given[${word%%=*}]=${word#*=}; shift;;
+    *) shift;;
+  esac
+done
+echo "$OUMI_FLOW_JOB" >> ran.log
+value() { # the last part of a key: from the words, else from the config
+  local found=${given[$1]:-}
+  [ -n "$found" ] || found=$(sed -n "s/^[- ]*${1##*.}: *//p" "$config" | head -n 1)
+  echo "$found"
+}
+said() {
+  if [ -d "$1" ]; then cat "$1"/*.safetensors; elif [ -f "$1" ]; then cat "$1"; else echo "$1"; fi
+}
+case $verb in
+  train)
+    out=${given[training.output_dir]}; mkdir -p "$out"
+    data=${given[data.train.datasets[0].dataset_path]:-$(value dataset_path)}
+    { said "$data"; value training.learning_rate; } > "$out/model.safetensors"
+    date +%N > "$out/trainer_state.json";;
+  evaluate)
+    out=${given[output_dir]}/lm_$(date +%N); mkdir -p "$out"
+    model=$(value model.model_name)
+    size=$(said "$model" | wc -c)
+    printf '{"results": {"task": {"acc": %s}}}' "$size" > "$out/task_result.json";;
+  infer|synth)
+    said "$(value model.model_name)" > "${given[output_path]}";;
+  judge)
+    cat "${given[input]}" > "${given[output]}";;
+esac
+"""
+
+DATA = "data:\n  train:\n    datasets:\n      - dataset_path: hub/data\n"
+
+
+@pytest.fixture
+def oumi(space: Space) -> Space:
+    """A space whose oumi is a stand-in that writes what the real one would."""
+    script = space.write("bin/oumi", OUMI)
+    script.chmod(0o755)
+    space.env["OUMI_FLOW_OUMI"] = str(script)
+    return space
+
+
+def ran(space: Space, *args: str, **env: str) -> list[str]:
+    """The jobs that a run of the workflow ran."""
+    result = space.run(*args, **env)
+    assert result.code == 0, result.text
+    return space.ran()
+
+
+def copy(source: str, target: str) -> dict[str, object]:
+    return {"run": f"cat {source} > {target}", "inputs": [source], "outputs": [target]}
+
+
+# Edges ---------------------------------------------------------------------------------------
+
+
+def test_a_glob_over_what_jobs_make_waits_for_them(space: Space) -> None:
+    space.write("a.txt", "1\n")
+    jobs = [
+        space.job("make", "cat a.txt > made-1.txt", inputs=["a.txt"], outputs=["made-1.txt"]),
+        space.job("use", "cat made-*.txt > all", inputs=["made-*.txt"], outputs=["all"]),
+    ]
+    space.workflow(*jobs)
+    assert ran(space) == ["make", "use"]
+    space.write("a.txt", "2\n")
+    assert ran(space) == ["make", "use"]
+    assert space.read("all") == "2\n"
+    assert ran(space) == []
+    (space.root / "made-1.txt").unlink()
+    assert ran(space) == ["make"]
+    assert ran(space) == []
+
+
+@pytest.mark.parametrize(
+    "pattern", ["made/**/x.txt", "made/*", "mad?/x.txt", "**/x.txt", "./made/../made/*.txt"]
+)
+def test_a_glob_finds_its_makers(space: Space, pattern: str) -> None:
+    space.write("a.txt", "1\n")
+    space.workflow(
+        space.job("use", "cat made/x.txt > all", inputs=[pattern], outputs=["all"]),
+        space.job("make", "cat a.txt > made/x.txt", inputs=["a.txt"], outputs=["made/x.txt"]),
+    )
+    assert ran(space) == ["make", "use"]
+    space.write("a.txt", "2\n")
+    assert ran(space) == ["make", "use"]
+    assert ran(space) == []
+
+
+def test_a_glob_into_the_place_of_a_job_waits_for_it(oumi: Space) -> None:
+    space = oumi
+    space.write("d.txt", "1\n")
+    space.write("t.yaml", DATA.replace("hub/data", "d.txt"))
+    space.workflow(
+        space.job(
+            "use",
+            "cat out/t-*/*.safetensors > all",
+            inputs=["out/t-*/*.safetensors"],
+            outputs=["all"],
+        ),
+        {"name": "t-1", "verb": "train", "config": "t.yaml"},
+    )
+    assert ran(space) == ["t-1", "use"]
+    space.write("d.txt", "2\n")
+    assert ran(space) == ["t-1", "use"]
+    assert ran(space) == []
+
+
+def test_a_folder_that_holds_what_a_job_makes_waits_for_it(space: Space) -> None:
+    space.write("data/raw.txt", "1\n")
+    space.workflow(
+        space.job("use", "cat data/*.txt > all", inputs=["data"], outputs=["all"]),
+        space.job(
+            "make",
+            "cat data/raw.txt > data/made.txt",
+            inputs=["data/raw.txt"],
+            outputs=["data/made.txt"],
+        ),
+    )
+    assert ran(space) == ["make", "use"]
+    space.write("data/raw.txt", "2\n")
+    assert ran(space) == ["make", "use"]
+    assert space.read("all") == "2\n2\n"
+    assert ran(space) == []
+
+
+def test_a_dataset_folder_that_holds_what_a_job_makes_waits_for_it(oumi: Space) -> None:
+    space = oumi
+    space.write("data/raw.safetensors", "1\n")
+    space.write("t.yaml", "data:\n  train:\n    datasets:\n      - dataset_path: data\n")
+    space.workflow(
+        {"name": "t", "verb": "train", "config": "t.yaml"},
+        space.job(
+            "make",
+            "cat data/raw.safetensors > data/made.safetensors",
+            inputs=["data/raw.safetensors"],
+            outputs=["data/made.safetensors"],
+        ),
+    )
+    assert ran(space) == ["make", "t"]
+    space.write("data/raw.safetensors", "2\n")
+    assert ran(space) == ["make", "t"]
+    assert ran(space) == []
+
+
+def test_references_in_a_list_with_commas_are_seen(space: Space) -> None:
+    space.write("a.txt", "1\n")
+    space.workflow(
+        space.job(
+            "a",
+            "cat a.txt > ${{ job.output_dir }}/x",
+            inputs=["a.txt"],
+            outputs=["${{ job.output_dir }}/x"],
+        ),
+        space.job(
+            "b",
+            "cat a.txt > ${{ job.output_dir }}/x",
+            inputs=["a.txt"],
+            outputs=["${{ job.output_dir }}/x"],
+        ),
+        space.job(
+            "use",
+            "files=${{ jobs.a.output_dir }}/x,${{ jobs.b.output_dir }}/x; cat ${files//,/ } > all",
+            outputs=["all"],
+        ),
+    )
+    assert ran(space)[-1] == "use"
+    space.write("a.txt", "2\n")
+    assert "use" in ran(space)
+    assert ran(space) == []
+
+
+def test_a_reference_that_is_the_beginning_of_names_is_seen(space: Space) -> None:
+    space.write("a.txt", "1\n")
+    space.workflow(
+        space.job(
+            "a",
+            "cat a.txt > ${{ job.output_dir }}/x-1",
+            inputs=["a.txt"],
+            outputs=["${{ job.output_dir }}/x-1"],
+        ),
+        space.job("use", "p=${{ jobs.a.output_dir }}/x; cat $p-1 > all", outputs=["all"]),
+    )
+    assert ran(space) == ["a", "use"]
+    space.write("a.txt", "2\n")
+    assert ran(space) == ["a", "use"]
+    assert ran(space) == []
+
+
+def test_a_glob_that_matches_the_own_output_does_not_run_for_ever(space: Space) -> None:
+    space.write("a.txt", "1\n")
+    space.workflow(space.job("join", "date +%N > all.txt", inputs=["*.txt"], outputs=["all.txt"]))
+    result = space.run()
+    if result.code == 0:
+        space.ran()
+        assert ran(space) == []
+    else:
+        assert "all.txt" in result.text
+
+
+def test_a_folder_that_holds_the_own_output_does_not_run_for_ever(space: Space) -> None:
+    space.write("data/a.txt", "1\n")
+    space.workflow(
+        space.job("join", "date +%N > data/all.txt", inputs=["data"], outputs=["data/all.txt"])
+    )
+    result = space.run()
+    if result.code == 0:
+        space.ran()
+        assert ran(space) == []
+    else:
+        assert "all.txt" in result.text
+
+
+# Snapshot ------------------------------------------------------------------------------------
+
+
+def test_a_local_model_that_goes_away_is_a_name_on_the_hub_again(oumi: Space) -> None:
+    space = oumi
+    space.write("gpt2/model.safetensors", "w\n")
+    space.write(
+        "e.yaml", "model:\n  model_name: gpt2\ntasks:\n  - evaluation_backend: lm_harness\n"
+    )
+    space.workflow({"name": "e", "verb": "evaluate", "config": "e.yaml"})
+    old = space.root / "workflow.yaml"
+    for each in (old, space.root / "e.yaml"):
+        os.utime(each)
+    assert ran(space) == ["e"]
+    assert ran(space) == []
+    assert ran(space) == []
+    (space.root / "gpt2/model.safetensors").unlink()
+    (space.root / "gpt2").rmdir()
+    assert ran(space) == ["e"]
+    assert ran(space) == []
+
+
+def test_a_glob_that_matches_nothing_any_more_is_told(space: Space) -> None:
+    space.write("in-1.txt", "1\n")
+    space.workflow(
+        space.job("use", "cat in-*.txt > all || true", inputs=["in-*.txt"], outputs=["all"])
+    )
+    assert ran(space) == ["use"]
+    assert ran(space) == []
+    (space.root / "in-1.txt").unlink()
+    result = space.run()
+    assert result.code == 2
+    assert "matches nothing" in result.text
+
+
+def test_another_oumi_dir_is_another_config(oumi: Space) -> None:
+    space = oumi
+    for name, rate in (("one", "1"), ("two", "2")):
+        space.write(
+            f"{name}/configs/t.yaml",
+            f"training:\n  learning_rate: {rate}\n{DATA}",
+        )
+    space.workflow({"name": "t", "verb": "train", "config": "oumi://configs/t.yaml"})
+    one, two = str(space.root / "one"), str(space.root / "two")
+    assert ran(space, OUMI_DIR=one) == ["t"]
+    assert ran(space, OUMI_DIR=one) == []
+    assert ran(space, OUMI_DIR=two) == ["t"]
