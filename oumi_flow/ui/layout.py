@@ -66,8 +66,8 @@ def _shrink(widths: dict[int, int], rigid: Collection[int], room: int) -> None:
         widest = max(soft, key=lambda i: widths[i])
         if widths[widest] <= _LEAST:
             return
-        # Down to the next widest, or as much as is asked.
-        others = [widths[i] for i in soft if widths[i] < widths[widest]]
+        # Down to the next widest, or as much as is asked; equals take turns.
+        others = [widths[i] for i in soft if i != widest]
         step = min(over, max(1, widths[widest] - max([*others, _LEAST])))
         widths[widest] -= step
         over -= step
@@ -77,6 +77,7 @@ def cut(line: Line, room: int, theme: Theme, middle: bool = False) -> Line:
     """The line at most `room` columns wide."""
     if line_width(line) <= room:
         return line
+    line = [span for span in line if span[1]]
     if middle and len(line) == 1:
         style, text = line[0]
         return [(style, cells.fit_middle(text, room, theme.more))]

@@ -33,6 +33,7 @@ Tail = Callable[[str], Sequence[str]]  # job -> the last lines of its log
 
 _STATE_COLUMN = 11  # the width of `interrupted`
 _NAME_COLUMN = 28  # longer names push the rest of their line to the right
+_ASIDE = 30  # columns that part of a reason needs to say something
 _LOG_LINES = 12
 _GROUPS = 12  # of failures that are told at the end
 _SUMMARY = (
@@ -165,7 +166,7 @@ class Teller:
         if state is JobState.DONE:
             words = [("", took), ("", metric_words(row, lead="  " if took else ""))]
             if self._scrolls and row.reasons and not self._verbose:
-                words.append(("muted", self._aside(row.reasons[0], words)))
+                words.append(("muted", self._aside(row, words)))
         elif state is JobState.RESTORED:
             words = [("", event.cause or "from the cache")]
         elif state is JobState.UP_TO_DATE:
@@ -202,10 +203,14 @@ class Teller:
             ]
         return self._flow(line)
 
-    def _aside(self, text: str, after: Line) -> str:
-        """What may stand at the end of a line if there is room; never a line more."""
-        room = self._theme.width - self._lead() - line_width(after) - 2
-        return "  " + cells.fit(self._theme.text(text), room, self._theme.more) if room > 20 else ""
+    def _aside(self, row: JobRow, after: Line) -> str:
+        """Why it ran, at the end of a line that has room for it; never a line more."""
+        beyond = max(0, cells.width(self._theme.text(row.name)) - self._name_width)
+        room = self._theme.width - self._lead() - beyond - line_width(after) - 2
+        text = self._theme.text(row.reasons[0])
+        if cells.width(text) > room and room < _ASIDE:
+            return ""
+        return "  " + cells.fit(text, room, self._theme.more)
 
     def _flow(self, line: Line) -> list[Line]:
         return paragraph(line, self._theme, hang=self._hang())
