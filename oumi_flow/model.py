@@ -236,6 +236,7 @@ class LastAttempt:
     finished: float = 0.0
     exit_code: int | None = None
     gpus: int = 0
+    since: float = 0.0  # when the first of those attempts started that it goes on from; 0: its own
 
 
 @dataclass(frozen=True, slots=True)

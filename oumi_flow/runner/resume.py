@@ -18,6 +18,8 @@ _CHECKPOINT = re.compile(r"checkpoint-(\d+)\Z")
 # one was cut off.
 _LAST_FILE = "trainer_state.json"
 _MOST_BYTES = 256 * 1024 * 1024
+# Clocks of a file server may be this far behind ours, in seconds.
+_SLACK = 2.0
 _UNFINISHED = frozenset({"starting", "running", "failed", "cancelled", "interrupted"})
 
 
@@ -37,16 +39,20 @@ def goes_on_by_itself(job: Job, spec: VerbSpec) -> bool:
     return True
 
 
-def newest_checkpoint(place: str) -> str:
-    """The path of the newest checkpoint in `place` that is whole; "" for none."""
+def newest_checkpoint(job: Job, last: LastAttempt) -> str:
+    """The path of the newest whole checkpoint that `last` or what it went on from made; or ""."""
     try:
-        names = os.listdir(place)
+        names = os.listdir(job.place)
     except OSError:
         return ""
+    # Our own folder is cleared before another build; a place that the user chose is not.
+    ours = job.place == job.folder or job.place.startswith(f"{job.folder}/")
+    since = 0.0 if ours else (last.since or last.started) - _SLACK
     found = [(int(match[1]), name) for name in names if (match := _CHECKPOINT.match(name))]
     for _, name in sorted(found, reverse=True):
-        if _is_whole(os.path.join(place, name)):
-            return os.path.join(place, name)
+        path = os.path.join(job.place, name)
+        if _is_whole(path, since):
+            return path
     return ""
 
 
@@ -55,15 +61,16 @@ def resume_point(job: Job, last: LastAttempt) -> str:
 
     Supposes that the job's build key is still that of `last`; the start of the attempt checks it.
     """
-    if last.state not in _UNFINISHED or not verbs.verb(job.verb).resume:
+    if last.state not in _UNFINISHED or not last.build_key or not verbs.verb(job.verb).resume:
         return ""
-    return os.path.basename(newest_checkpoint(job.place))
+    return os.path.basename(newest_checkpoint(job, last))
 
 
-def _is_whole(checkpoint: str) -> bool:
+def _is_whole(checkpoint: str, since: float) -> bool:
     try:
         with open(os.path.join(checkpoint, _LAST_FILE), "rb") as file:
             content = file.read(_MOST_BYTES)
-        return isinstance(json.loads(content), dict)
+            made = os.fstat(file.fileno()).st_mtime
+        return made >= since and isinstance(json.loads(content), dict)
     except (OSError, ValueError):
         return False

@@ -123,15 +123,21 @@ class Work:
         )
         self._store.make_folder(job.name)
         before = None if spec.is_shell else self._unfinished(step, number)
-        # In this order: at no instant is there a marker whose outputs may be changing, nor a job
-        # without a marker of which nothing is known.
-        self._store.write_attempt(job.name, opened)
+        goes_on = before is not None and resume.may_continue(before, build_key)
+        if before is not None and goes_on:
+            opened = replace(opened, since=before.since or before.started)
         self._opened[job.name] = opened
+        # In this order: at no instant is there a marker whose outputs may be changing, nor a job
+        # without a marker of which nothing is known, nor what another build left under our key.
+        cleared = spec.is_shell or goes_on
+        self._store.write_attempt(job.name, opened if cleared else replace(opened, build_key=""))
         self._store.remove_marker(job.name)
         self._keys.pop(job.name, None)
         checkpoint = ""
         if not spec.is_shell:
-            checkpoint = self._clear_way(job, spec, before, build_key)
+            checkpoint = self._clear_way(job, spec, before if goes_on else None)
+        if not cleared:
+            self._store.write_attempt(job.name, opened)
         self._make_parents(job)
         self._forget_progress(job, keep_history=bool(checkpoint))
         log = self._begin_log(job, number, began)
@@ -215,14 +221,12 @@ class Work:
             return None
         return self._store.read_attempt(step.job.name)
 
-    def _clear_way(
-        self, job: Job, spec: VerbSpec, before: LastAttempt | None, build_key: str
-    ) -> str:
+    def _clear_way(self, job: Job, spec: VerbSpec, before: LastAttempt | None) -> str:
         """A fresh folder for an oumi verb, or the one it goes on in; returns its checkpoint."""
-        if resume.may_continue(before, build_key):
+        if before is not None:
             if resume.goes_on_by_itself(job, spec):
                 return ""
-            if spec.resume and (checkpoint := resume.newest_checkpoint(job.place)):
+            if spec.resume and (checkpoint := resume.newest_checkpoint(job, before)):
                 return checkpoint
         self._store.set_aside(job.name)
         return ""

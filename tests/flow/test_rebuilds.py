@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -15,6 +18,7 @@ OUMI = r"""#!/bin/bash
 set -eu
 verb=$1; shift
 [ "$verb" = judge ] && shift
+echo "$verb $*" >> words.log
 config=; declare -A given
 while [ $# -gt 0 ]; do
   case $1 in
@@ -35,6 +39,11 @@ said() {
 case $verb in
   train)
     out=${given[training.output_dir]}; mkdir -p "$out"
+    if [ -n "${CHECKPOINT:-}" ]; then
+      mkdir "$out/checkpoint-$CHECKPOINT"
+      echo '{}' > "$out/checkpoint-$CHECKPOINT/trainer_state.json"
+    fi
+    [ -z "${FAIL:-}" ] || exit 1
     data=${given[data.train.datasets[0].dataset_path]:-$(value dataset_path)}
     { said "$data"; value training.learning_rate; } > "$out/model.safetensors"
     date +%N > "$out/trainer_state.json";;
@@ -279,3 +288,63 @@ def test_another_oumi_dir_is_another_config(oumi: Space) -> None:
     assert ran(space, OUMI_DIR=one) == ["t"]
     assert ran(space, OUMI_DIR=one) == []
     assert ran(space, OUMI_DIR=two) == ["t"]
+
+
+# Lost and repeated work ----------------------------------------------------------------------
+
+KILLED = """
+import os, signal, sys
+from oumi_flow.cli import main
+from oumi_flow.store import Store
+Store.set_aside = lambda *args: os.kill(os.getpid(), signal.SIGKILL)
+main(sys.argv[1:])
+"""
+
+
+def train(space: Space, rate: float, **fields: object) -> None:
+    """A training that goes on from checkpoints, writes one and says what it went on from."""
+    space.write("t.yaml", f"training:\n  learning_rate: {rate}\n{DATA}")
+    space.workflow({"name": "t", "verb": "train", "config": "t.yaml", **fields})
+
+
+def test_a_kill_before_the_folder_is_cleared_takes_no_old_checkpoint(oumi: Space) -> None:
+    space = oumi
+    train(space, 0.1)
+    assert ran(space) == ["t"]
+    space.write("out/t/checkpoint-90/trainer_state.json", "{}")
+    train(space, 0.2)
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, "run", "workflow.yaml", "--no-tui"],
+        cwd=space.root,
+        env=space.env,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    result = space.run()
+    assert result.code == 0, result.text
+    assert "checkpoint-90" not in result.text + space.read("out/t/job.log")
+    assert "resume" not in space.read("words.log")
+    assert not space.exists("out/t/checkpoint-90")
+
+
+def test_a_kept_place_gives_no_checkpoint_of_another_build(oumi: Space) -> None:
+    space = oumi
+    args = ["training.output_dir=models/t"]
+    train(space, 0.1, args=args)
+    assert ran(space) == ["t"]
+    old = space.write("models/t/checkpoint-90/trainer_state.json", "{}")
+    os.utime(old, (1e9, 1e9))
+    train(space, 0.2, args=args)
+    assert space.run(FAIL="1").code == 1
+    assert space.run(FAIL="1").code == 1
+    assert ran(space) == ["t"] * 3
+    assert "resume" not in space.read("words.log")
+
+
+def test_a_kept_place_gives_the_checkpoint_of_this_build(oumi: Space) -> None:
+    space = oumi
+    train(space, 0.1, args=["training.output_dir=models/t"])
+    assert space.run(FAIL="1", CHECKPOINT="10").code == 1
+    assert space.run(FAIL="1").code == 1  # made none of its own
+    assert ran(space) == ["t"] * 3
+    assert space.read("words.log").count("resume_from_checkpoint=models/t/checkpoint-10") == 2

@@ -452,8 +452,8 @@ def interrupted_training() -> None:
 
 def test_a_training_goes_on_from_its_newest_whole_checkpoint() -> None:
     interrupted_training()
-    assert newest_checkpoint("out/t") == "out/t/checkpoint-10"
     hand = Hand(oumi("t", "train", command=Command(("oumi", "train"), cwd="work")), run="R2")
+    assert newest_checkpoint(hand.jobs[0], hand.attempt("t")) == "out/t/checkpoint-10"
     assert resume_point(hand.jobs[0], hand.attempt("t")) == "checkpoint-10"
     prepared = hand.start("t")
     flag = "--training.resume_from_checkpoint=../out/t/checkpoint-10"
