@@ -201,7 +201,7 @@ class Teller:
                 ("", blanks + "  "),
                 *((style, self._theme.text(text)) for style, text in words),
             ]
-        return self._flow(line)
+        return self._flow(line, words)
 
     def _aside(self, row: JobRow, after: Line) -> str:
         """Why it ran, at the end of a line that has room for it; never a line more."""
@@ -212,8 +212,12 @@ class Teller:
             return ""
         return "  " + cells.fit(text, room, self._theme.more)
 
-    def _flow(self, line: Line) -> list[Line]:
-        return paragraph(line, self._theme, hang=self._hang())
+    def _flow(self, line: Line, words: Iterable[Span] = ()) -> list[Line]:
+        hang = self._hang()
+        longest = max((cells.width(w) for _, text in words for w in text.split()), default=0)
+        # A path or name that is too long for the room under the words gets more of the row.
+        small = hang + longest > self._theme.width
+        return paragraph(line, self._theme, hang=_STATE_COLUMN + 4 if small else hang)
 
     def _stamp(self, at: float) -> Line:
         return [("muted", clock(at) + " ")] if self._stamped else []
