@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from oumi_flow.errors import FlowError, Problem, WorkflowErrors
 from oumi_flow.model import (
+    EMPTY,
     Code,
     Counts,
     Decision,
@@ -87,7 +88,7 @@ def plan(
             if former and any(reason.code is Code.NEVER_RUN for reason in reasons):
                 reasons = _with_rename(reasons, workflow, job, former, glance, pending, build_keys)
             if resumes is not None and past.attempt is not None:
-                reasons = _with_resume(reasons, job, past.attempt, resumes)
+                reasons = _with_resume(reasons, job, past, resumes, glance, pending, build_keys)
         expected = _time(past)
         if expected is None:
             expected = typical.get(job.verb)
@@ -236,12 +237,23 @@ def _with_rename(
 
 
 def _with_resume(
-    reasons: tuple[Reason, ...], job: Job, attempt: LastAttempt, resumes: Resumes
+    reasons: tuple[Reason, ...],
+    job: Job,
+    past: Past,
+    resumes: Resumes,
+    disk: DiskProtocol,
+    pending: Collection[str],
+    build_keys: Mapping[str, str],
 ) -> tuple[Reason, ...]:
-    if not any(reason.code in (Code.INTERRUPTED, Code.FAILED) for reason in reasons):
+    """Say from where the job goes on, where that is certain: for the same work on equal content."""
+    codes = {reason.code for reason in reasons}
+    if past.attempt is None or Code.FORCED in codes or not codes & {Code.INTERRUPTED, Code.FAILED}:
         return reasons
-    checkpoint = resumes(job, attempt)
-    if not checkpoint:
+    checkpoint = resumes(job, past.attempt)
+    if not checkpoint or any(item.is_made_by(pending) for item in job.inputs):
+        return reasons
+    known = past.previous.inputs if past.previous is not None else EMPTY
+    if key_of(job, observe_inputs(job, disk, build_keys, known)) != past.attempt.build_key:
         return reasons
     return tuple(
         replace(reason, after=checkpoint)

@@ -266,11 +266,22 @@ def test_jobs_taken_as_made_say_nothing_of_time(disk: FakeDisk) -> None:
     assert plan(CHAIN, pasts, disk).steps[0].expected is None
 
 
+def resuming(disk: FakeDisk, build_key: str, **more: Any) -> tuple[Reason, ...]:
+    """What is said of a job that was lost, and left a checkpoint made for `build_key`."""
+    attempt = LastAttempt("r", 1, "running", build_key=build_key)
+    pasts: Mapping[str, Past] = {"prep": Past(None, attempt)}
+    made = plan(CHAIN, pasts, disk, resumes=lambda job, attempt: "checkpoint-8", **more)
+    return made.steps[0].reasons
+
+
 def test_where_an_interrupted_job_goes_on_is_told(disk: FakeDisk) -> None:
-    pasts: Mapping[str, Past] = {"prep": Past(None, LastAttempt("r", 1, "running"))}
-    made = plan(CHAIN, pasts, disk, resumes=lambda job, attempt: "checkpoint-8")
-    assert made.steps[0].reasons == (Reason(Code.INTERRUPTED, "lost", after="checkpoint-8"),)
-    assert made.steps[1].reasons == (Reason(Code.NEVER_RUN),)
+    trace = run(CHAIN, disk)["prep"].trace
+    assert trace is not None
+    lost = Reason(Code.INTERRUPTED, "lost")
+    assert resuming(disk, trace.build_key) == (replace(lost, after="checkpoint-8"),)
+    # Of another build nothing is gone on from, nor when it is to be made anew.
+    assert resuming(disk, "other") == (lost,)
+    assert lost in resuming(disk, trace.build_key, force=["prep"])
 
 
 def test_ten_thousand_jobs_are_looked_at_once_each(disk: FakeDisk) -> None:
