@@ -393,7 +393,7 @@ def _flush() -> None:
 
 def _dispatch(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
-        if len(words) > 1 and words[0] == "help" and words[1] in COMMANDS:
+        if len(words) > 1 and words[0] == "help" and words[1] not in ("-h", "--help"):
             return _dispatch([words[1], "--help"])
         print(overview())
         return 0 if words else BAD_WORKFLOW
@@ -412,6 +412,12 @@ def _dispatch(words: list[str]) -> int:
     # `--dag` takes its value only after `=`, or it would swallow the file's name.
     rest = ["--dag=dot" if word == "--dag" else word for word in words[1:]]
     options = parser_of(words[0], command).parse_intermixed_args(rest)
+    for name in ("file", "target"):
+        if getattr(options, name, None) == "":
+            raise FlowError(
+                f'{PROG} {words[0]}: the workflow file is called "", which is no name',
+                hint="is a variable of your shell empty?",
+            )
     folder = getattr(options, "chdir", None)
     if folder:
         # As make does: go there first. The one change of folder in the house.

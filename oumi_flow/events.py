@@ -7,6 +7,7 @@ events holds changes of state only; progress is a value in a file of its own.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar
 
@@ -148,29 +149,68 @@ def to_line(event: Event) -> str:
 
 
 def from_line(line: str) -> Event | None:
-    """The event of a line; None for a torn line or a kind that this version does not know."""
+    """The event of a line; None for a torn one, or what this version does not know as an event."""
     try:
         data = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(data, dict):
         return None
-    cls = _KINDS.get(data.pop("kind", ""))
+    kind = data.pop("kind", "")
+    cls = _KINDS.get(kind) if isinstance(kind, str) else None
     if cls is None:
         return None
-    known = {f.name for f in fields(cls)}
-    values = {key: _tuples(value) for key, value in data.items() if key in known}
-    if cls is Planned:
-        rows = values.get("rows", ())
-        names = {f.name for f in fields(Row)}
-        values["rows"] = tuple(
-            Row(**{k: _tuples(v) for k, v in row.items() if k in names}) for row in rows
-        )
+    made: Event | None = _made(cls, data)
+    return made
+
+
+def _made(cls: Any, data: Any) -> Any:
+    """An object of a class of this module; None where a value is missing or not what it is."""
+    if not isinstance(data, dict):
+        return None
+    values = {}
+    for f in fields(cls):
+        if f.name not in data:
+            continue
+        value = data[f.name]
+        if f.type == "tuple[Row, ...]":
+            value = [_made(Row, row) for row in value] if isinstance(value, list) else None
+            if value is None or None in value:
+                return None
+        elif not _IS[str(f.type)](value):
+            return None
+        values[f.name] = tuple(value) if isinstance(value, list) else value
     try:
         return cls(**values)
     except TypeError:
         return None
 
 
-def _tuples(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+def _is_number(value: Any) -> bool:
+    # Of times and durations; beyond that no clock can say it.
+    return type(value) in (int, float) and -1e13 < value < 1e13
+
+
+def _all(kind: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and all(type(item) is kind for item in value)
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+# What a value in a line has to be, by the type that the field is declared with.
+_IS: Mapping[str, Callable[[Any], bool]] = {
+    "str": lambda value: isinstance(value, str),
+    "int": lambda value: type(value) is int,
+    "bool": lambda value: isinstance(value, bool),
+    "float": _is_number,
+    "int | None": lambda value: value is None or type(value) is int,
+    "float | None": lambda value: value is None or _is_number(value),
+    "tuple[str, ...]": _all(str),
+    "tuple[int, ...]": _all(int),
+    "dict[str, Any]": _is_mapping,
+    "dict[str, int]": lambda value: (
+        _is_mapping(value) and all(type(item) is int for item in value.values())
+    ),
+}

@@ -94,7 +94,7 @@ def rename(options: argparse.Namespace) -> int:
             raise FlowError(
                 f'no job "{old}" was ever run in {workflow.output_dir}',
                 hint=did_you_mean(old, known)
-                or "`oumi-flow run FILE --dry-run` lists what is left over",
+                or f"`oumi-flow run {options.file} --dry-run` lists what is left over",
             )
         target = store.paths.job_folder(new)
         if os.path.lexists(target):

@@ -42,8 +42,11 @@ def dag(options: argparse.Namespace) -> int:
     if ending not in kinds:
         raise FlowError(f"-o {path}: expected a name ending in .svg, .dot or .mmd")
     text = drawing(plan, kinds[ending], every=options.all)
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(text)
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as fault:
+        raise FlowError(f"-o {path}: cannot write: {fault.strerror}") from fault
     print(f"wrote {path}", file=sys.stderr)
     return 0
 
