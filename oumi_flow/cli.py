@@ -400,6 +400,8 @@ def _dispatch(words: list[str]) -> int:
     if words[0] in ("-V", "--version"):
         print(f"{PROG} {__version__}")
         return 0
+    if len(words) > 2 and words[0] == "-C":  # as with make and git: before the command too
+        words = [words[2], "-C", words[1], *words[3:]]
     command = COMMANDS.get(words[0])
     if command is None:
         from oumi_flow.text import did_you_mean

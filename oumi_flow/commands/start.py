@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
+
+from oumi_flow.commands.words import quoted
 
 
 def init(options: argparse.Namespace) -> int:
@@ -12,8 +15,10 @@ def init(options: argparse.Namespace) -> int:
     written = templates.write(options.template, options.folder)
     for path in written:
         print(f"  created {path}")
-    workflow = next((path for path in written if path.endswith("workflow.yaml")), written[0])
-    print(f"next: oumi-flow run {workflow} --dry-run")
+    # Paths in the file are relative to its folder, so that is where to go.
+    there = os.path.normpath(options.folder)
+    where = "" if there == "." else f" -C {quoted(there)}"
+    print(f"next: oumi-flow run workflow.yaml{where} --dry-run")
     return 0
 
 

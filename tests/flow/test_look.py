@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shlex
 import shutil
 import signal
 import subprocess
@@ -502,6 +503,9 @@ def test_leaving_monitor_by_ctrl_c_leaves_the_run(space: Space) -> None:
         (["run", "workfolw.yaml"], 'did you mean "workflow.yaml"'),
         (["run", "workflow.yaml", "-C", "nowhere"], "nowhere"),
         (["run", "workflow.yaml", "first-job"], "first-job"),
+        (["help", "rnu"], 'did you mean "run"'),
+        (["run", ""], "a variable of your shell"),
+        (["-C", "nowhere", "run", "workflow.yaml"], "-C nowhere"),
         (["status", "a", "b"], 'one argument too many: "b"'),
         (["completion"], "shell missing"),
         (["completion", "bsh"], 'did you mean "bash"'),
@@ -729,3 +733,42 @@ def test_completion_scripts_are_sound(space: Space, shell: str) -> None:
 def test_the_schema_is_json(space: Space) -> None:
     schema: dict[str, Any] = json.loads(space.command("schema").out)
     assert "jobs" in schema["properties"]
+
+
+def test_a_new_workflow_from_a_template_is_valid_and_never_overwrites(space: Space) -> None:
+    listed = space.command("templates")
+    assert listed.code == 0
+    names = [line.split()[0] for line in listed.out.splitlines()]
+    assert {"minimal", "simple_train_eval", "hyperparameter_sweep"} <= set(names)
+    assert space.command("init").code == 0
+    assert space.exists("workflow.yaml")
+    assert space.command("validate", "workflow.yaml").code == 0
+    before = space.read("workflow.yaml")
+    again = space.command("init")
+    assert again.code == 2
+    assert "workflow.yaml is there already" in again.err
+    assert space.read("workflow.yaml") == before
+    wrong = space.command("init", "--template", "hyperparamter_sweep", "sweep")
+    assert wrong.code == 2
+    assert 'did you mean "hyperparameter_sweep"' in wrong.err
+    assert not space.exists("sweep")
+
+
+def test_the_advice_after_init_works_as_it_is_typed(space: Space) -> None:
+    made = space.command("init", "--template", "hello", "a folder/hello")
+    advice = made.out.splitlines()[-1]
+    assert advice.startswith("next: oumi-flow run")
+    said = space.command(*shlex.split(advice)[2:])
+    assert said.code == 0, said.text
+    assert "will run" in said.out
+    # As with make and git, the folder may come first.
+    assert space.command("-C", "a folder/hello", "run", "workflow.yaml", "--no-tui").code == 0
+    assert space.command("-C", "a folder/hello", "status", "workflow.yaml").code == 0
+
+
+def test_every_template_is_valid(space: Space) -> None:
+    for line in space.command("templates").out.splitlines():
+        name = line.split()[0]
+        assert space.command("init", "--template", name, name).code == 0
+        said = space.command("validate", "-C", name, "workflow.yaml")
+        assert said.code == 0, said.text
