@@ -235,7 +235,7 @@ def test_least_busy_first_and_no_strangers_company(host: Host) -> None:
 def test_without_nvml_the_one_used_least_so_far_is_taken(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("oumi_flow.tokens.survey", lambda environ: ())
+    monkeypatch.setattr("oumi_flow.tokens.pool.survey", lambda environ: ())
     pool = host.pool(some(3))
     order = []
     for _ in range(6):
@@ -310,7 +310,7 @@ def test_a_folder_that_is_a_link_or_a_file_is_refused(host: Host) -> None:
 
 
 def test_network_file_systems_are_refused(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("oumi_flow.tokens.file_system", lambda path: "nfs4")
+    monkeypatch.setattr("oumi_flow.tokens.locks.file_system", lambda path: "nfs4")
     with pytest.raises(FlowError, match=r"network file system: .* is on nfs4"):
         host.pool(some(1)).try_lease(ANY)
 
