@@ -347,6 +347,8 @@ def _judge_output_list(job: Job, before: Trace, reasons: list[Reason]) -> None:
 
 
 def _shown(key: str, job: Job) -> str:
+    if key.startswith("@out/"):
+        return job.folder.removesuffix(job.name) + key[5:]
     return job.folder + key[1:] if key == "@" or key.startswith("@/") else key
 
 

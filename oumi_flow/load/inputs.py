@@ -57,26 +57,18 @@ def counted_outputs(making: Making) -> list[Output]:
     outputs: list[Output] = []
     if not spec.is_shell:
         path = counted_path(spec, making.merged, placement.place)
-        outputs.append(Output(own_key(making, path), path, spec.counts))
+        outputs.append(Output(making.key_of(path), path, spec.counts))
     seen = {output.path for output in outputs}
     for path in making.declared:
         if path not in seen:
             seen.add(path)
-            outputs.append(Output(own_key(making, path), path, Counts.ALL, True))
+            outputs.append(Output(making.key_of(path), path, Counts.ALL, True))
         else:
             outputs = [
                 Output(each.key, each.path, each.counts, True) if each.path == path else each
                 for each in outputs
             ]
     return outputs
-
-
-def own_key(making: Making, path: str) -> str:
-    """A path with the job's own folder written as `@`."""
-    folder = making.folder
-    if path == folder:
-        return "@"
-    return f"@{path[len(folder) :]}" if path.startswith(f"{folder}/") else path
 
 
 class Reader:

@@ -10,7 +10,7 @@ from typing import Any
 from oumi_flow import staleness
 from oumi_flow.errors import Problem
 from oumi_flow.load.expand import Draft
-from oumi_flow.load.inputs import Reader, Reading, counted_outputs, needs_input, own_key
+from oumi_flow.load.inputs import Reader, Reading, counted_outputs, needs_input
 from oumi_flow.load.link import Links
 from oumi_flow.load.making import Making, Workshop
 from oumi_flow.load.places import Made
@@ -337,7 +337,7 @@ class Bench:
             "workdir": canon(making.workdir_text)
             if any(making.workdir_text.refs)
             else making.workdir,
-            "outputs": [own_key(making, path) for path in making.declared],
+            "outputs": [making.key_of(path) for path in making.declared],
         }
 
     def _check_fields(self, making: Making, reader: Reader) -> None:

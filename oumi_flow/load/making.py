@@ -62,6 +62,16 @@ class Making:
     def name(self) -> str:
         return self.draft.name
 
+    def key_of(self, path: str) -> str:
+        """A path with the job's own folder written as `@`, that of the workflow as `@out`.
+
+        Both may be moved.
+        """
+        if inside(path, self.folder):
+            return f"@{path[len(self.folder) :]}"
+        root = self.folder.removesuffix(self.name).rstrip("/")
+        return f"@out{path[len(root) :]}" if root and inside(path, root) else path
+
     def forget_refs(self, known: Mapping[str, Making]) -> None:
         """Drops texts that refer to a job that is not known."""
 
@@ -156,11 +166,8 @@ class Workshop:
         if inside(path, other.folder):
             # The result lies elsewhere, so this is a name of its own.
             return f"{mark}:{path[len(other.folder) :]}"
-        for number, output in enumerate(other.declared):
-            if inside(path, output):
-                rest = path[len(output) :].strip("/")
-                return f"{mark}/outputs.{number}" + (f"/{rest}" if rest else "")
-        return f"{mark}/{path}"
+        # An output elsewhere goes by its path: its number is another one when others are added.
+        return f"{mark}={other.key_of(path)}"
 
     # ------------------------------------------------------------------ steps
 

@@ -217,7 +217,7 @@ VERBS: tuple[VerbSpec, ...] = (
         output_key="output_path",
         output_name="predictions.jsonl",
         output_file=True,
-        input_keys=("input_path", *_MODEL),
+        input_keys=("input_path", "--image", *_MODEL),
         done_mark=("",),
         ignored_keys=_ignored(
             {"output_path": "the output place", "progress_path": "place of a progress file"},

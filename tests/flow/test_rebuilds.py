@@ -348,3 +348,53 @@ def test_a_kept_place_gives_the_checkpoint_of_this_build(oumi: Space) -> None:
     assert space.run(FAIL="1").code == 1  # made none of its own
     assert ran(space) == ["t"] * 3
     assert space.read("words.log").count("resume_from_checkpoint=models/t/checkpoint-10") == 2
+
+
+# What does not matter ------------------------------------------------------------------------
+
+
+def test_the_order_of_outputs_does_not_matter_to_those_who_read_them(space: Space) -> None:
+    def write(*outputs: str) -> None:
+        space.workflow(
+            space.job("a", "echo 1 > x; echo 2 > y", outputs=list(outputs)),
+            space.job("b", "cat x > z", inputs=["x"], outputs=["z"]),
+        )
+
+    write("x")
+    assert ran(space) == ["a", "b"]
+    write("y", "x")
+    assert ran(space) == ["a"]
+    write("x", "y")
+    assert ran(space) == []
+
+
+def test_a_moved_output_folder_takes_what_lies_beside_the_jobs_along(space: Space) -> None:
+    def write(folder: str) -> None:
+        space.workflow(
+            space.job(
+                "a",
+                "echo 1 > ${{ workflow.output_dir }}/shared",
+                outputs=["${{ workflow.output_dir }}/shared"],
+            ),
+            space.job("b", "cat ${{ jobs.a.outputs.0 }} > z", outputs=["z"]),
+            output_dir=folder,
+        )
+
+    write("out")
+    assert ran(space) == ["a", "b"]
+    (space.root / "out").rename(space.root / "runs")
+    write("runs")
+    assert ran(space) == []
+
+
+def test_another_image_is_another_question(oumi: Space) -> None:
+    space = oumi
+    space.write("in.jsonl", "1\n")
+    space.write("pic.png", "cat")
+    space.write("i.yaml", "model:\n  model_name: hub/x\ninput_path: in.jsonl\n")
+    job = {"name": "i", "verb": "infer", "config": "i.yaml", "args": ["--image=pic.png"]}
+    space.workflow(job)
+    assert ran(space) == ["i"]
+    assert ran(space) == []
+    space.write("pic.png", "dog")
+    assert ran(space) == ["i"]

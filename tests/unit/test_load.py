@@ -153,7 +153,7 @@ def test_paths_fit_the_workdir(flow: Load) -> None:
     assert "--deepspeed.deepspeed_config_path=../made/a.txt" in job.command.argv
     assert job.command.env["D"] == "../o/b"
     assert read(job) == {
-        "@0/outputs.0": ("made/a.txt", "a"),
+        "@0=made/a.txt": ("made/a.txt", "a"),
         "sub/data/a.jsonl": ("sub/data/a.jsonl", ""),
     }
 
@@ -229,7 +229,7 @@ def test_what_is_named_of_an_upstream_counts_else_its_result(flow: Load) -> None
         - {name: glob, verb: shell, run: 'cat ${{ jobs.t.output_dir }}/checkpoint-*'}
     """
     workflow = flow(jobs)
-    bare = {"@0": ("o/t", "t"), "@0/outputs.1": ("extra.txt", "t")}
+    bare = {"@0": ("o/t", "t"), "@0=extra.txt": ("extra.txt", "t")}
     assert read(workflow.job("bare")) == bare
     assert read(workflow.job("some")) == {"@0/config.json": ("o/t/config.json", "t")}
     assert read(workflow.job("log")) == bare
@@ -265,7 +265,7 @@ def test_an_input_in_the_outputs_of_another_job_is_an_implied_dependency(flow: L
     """
     job = flow(jobs).job("b")
     assert job.implied == ("a", "c")
-    assert read(job)["@0/outputs.0/a.txt"] == ("made/a.txt", "a")
+    assert read(job)["@0=made/a.txt"] == ("made/a.txt", "a")
     assert read(job)["made2/*.txt"] == ("made2/*.txt", "")
 
 
