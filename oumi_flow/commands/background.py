@@ -45,7 +45,8 @@ def detach(options: argparse.Namespace, opened: Opened) -> int:
             if code == OK:
                 print(message)
                 return OK
-            raise FlowError(f"the run did not start: {message}", exit_code=code)
+            what, _, hint = message.removeprefix("error: ").partition("\n")
+            raise FlowError(f"the run did not start: {what}", hint=hint.strip(), exit_code=code)
         time.sleep(0.02)
     process.returncode = OK  # it lives on: nothing here waits for it, nor is to warn of that
     print(run_id)

@@ -98,6 +98,7 @@ def _svg(dot: str) -> str:
 def why(options: argparse.Namespace) -> int:
     """One job: its reasons, what it waits for, what would run after it."""
     from oumi_flow.commands.opening import make_plan, open_all
+    from oumi_flow.commands.planning import running_now
     from oumi_flow.commands.targets import one_job
     from oumi_flow.commands.words import to_json
     from oumi_flow.graph import descendants
@@ -114,12 +115,16 @@ def why(options: argparse.Namespace) -> int:
     job = step.job
     upstream = {name: step.job.upstream for name, step in steps.items()}
     after = descendants([job.name], upstream)
+    reasons = lines(step.reasons, verbose=bool(options.verbose)) or [up_to_date(step.past.trace)]
+    running = running_now(opened.store)
+    if job.name in running:
+        reasons = [running[job.name]]
     up_to_date_now = step.decision is Decision.UP_TO_DATE
     answer = Why(
         job=job.name,
         verb=job.verb,
         decision=step.decision.value,
-        reasons=lines(step.reasons, verbose=bool(options.verbose)) or [up_to_date(step.past.trace)],
+        reasons=reasons,
         waits_for=[
             (name, _WORDS.get(steps[name].decision.value, steps[name].decision.value))
             for name in job.upstream

@@ -93,18 +93,21 @@ def logs(options: argparse.Namespace) -> int:
     _check_lines(options)
     opened = open_all(options)
     job, store = one_job(options.job, opened.workflow), opened.store
-    if options.follow and options.attempt is None:
-        _await_start(store, job)
+    live = (store.holder() or {}).get("run_id") if options.attempt is None else None
+    ended = _await_start(store, live, job) if options.follow and live else ""
     path = reading.log_of_attempt(store, job, options.attempt)
     if not os.path.exists(path):
         raise FlowError(
-            f'job "{job}" has no log: it has not run here yet',
+            f'job "{job}" has no log: {ended or "it has not run here yet"}',
             hint=f"`oumi-flow why {options.file} {quoted(job)}` says what it waits for",
         )
     if options.errors:
         return reading.print_errors(path, options.lines)
     runs = _still_runs(store, job) if options.follow else None
-    return reading.print_log(path, options.lines, runs)
+    reading.print_log(path, options.lines, runs)
+    if runs is not None and live:
+        _follow_retries(store, live, job, path, runs)
+    return OK
 
 
 def _check_lines(options: argparse.Namespace) -> None:
@@ -112,27 +115,54 @@ def _check_lines(options: argparse.Namespace) -> None:
         raise FlowError(f"-n {options.lines}: expected a number from 0 up")
 
 
-def _await_start(store: Store, job: str) -> None:
-    """Wait for the attempt that a live run is going to start; says what it waits for."""
+def _await_start(store: Store, run_id: str, job: str) -> str:
+    """Wait for the attempt that a live run is going to start; says what it waits for.
+
+    Returns why there will be none, else "".
+    """
     from oumi_flow.board import fold
     from oumi_flow.events import JobFinished, JobStarted
     from oumi_flow.model import JobState
     from oumi_flow.ui.lines import waiting_words
 
-    run_id = (store.holder() or {}).get("run_id")
-    if run_id is None:
-        return
     events = list(store.read_events(run_id))
     board = fold(events)
     row = board.rows.get(job)
     if row is None or row.state.ended or row.state is JobState.RUNNING:
-        return
+        return ""
     words = waiting_words(board, row, time.time()) or "has not started yet"
     print(f"{job}: {words}; its log follows", file=sys.stderr, flush=True)
     for event in store.follow_events(run_id):
-        is_news = event.seq > events[-1].seq and isinstance(event, (JobStarted, JobFinished))
-        if is_news and getattr(event, "job", "") == job:
+        if event.seq > events[-1].seq and getattr(event, "job", "") == job:
+            if isinstance(event, JobStarted):
+                return ""
+            if isinstance(event, JobFinished):
+                return f"{event.state} ({event.cause})" if event.cause else event.state
+    return "its run has ended"
+
+
+def _follow_retries(
+    store: Store, run_id: str, job: str, path: str, runs: Callable[[], bool]
+) -> None:
+    """Show the logs of later attempts too, until the run says how the job ended."""
+    from oumi_flow.commands import reading
+    from oumi_flow.events import JobFinished, JobRetrying, JobStarted
+    from oumi_flow.text import duration
+
+    whose, shown = reading.head(path)
+    if whose != run_id:
+        return
+    for event in store.follow_events(run_id):
+        if getattr(event, "job", "") != job:
+            continue
+        if isinstance(event, JobFinished):
             return
+        if isinstance(event, JobRetrying) and event.attempt == shown:
+            words = f"{event.detail or 'failed'}; attempt {shown + 1} in {duration(event.delay)}"
+            print(f"{job}: {words}; its log follows", file=sys.stderr, flush=True)
+        if isinstance(event, JobStarted) and event.attempt > shown:
+            shown = event.attempt
+            reading.print_log(path, None, runs)
 
 
 def _still_runs(store: Store, job: str) -> Callable[[], bool]:

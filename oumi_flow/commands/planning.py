@@ -6,6 +6,8 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from oumi_flow.events import Event, Planned, Row, RunStarted
@@ -14,6 +16,7 @@ from oumi_flow.model import Plan, Workflow
 if TYPE_CHECKING:
     from oumi_flow.commands.opening import Opened
     from oumi_flow.runner.terms import Options
+    from oumi_flow.store import Store
 
 
 def run_started(run_id: str, workflow: Workflow, asked: Options) -> RunStarted:
@@ -39,8 +42,21 @@ def run_started(run_id: str, workflow: Workflow, asked: Options) -> RunStarted:
     )
 
 
-def planned(plan: Plan, verbose: bool = False) -> Planned:
-    """The plan as screens need it, reasons in finished words."""
+def running_now(store: Store) -> dict[str, str]:
+    """Jobs that a live run is at, with the words that say so instead of `interrupted`."""
+    from oumi_flow.board import fold
+
+    run_id = (store.holder() or {}).get("run_id")
+    if not run_id:
+        return {}
+    board = fold(store.read_events(run_id))
+    return dict.fromkeys(board.running, f"runs now, in run {run_id}")
+
+
+def planned(
+    plan: Plan, verbose: bool = False, running: Mapping[str, str] = MappingProxyType({})
+) -> Planned:
+    """The plan as screens need it, reasons in finished words; `running`: see `running_now`."""
     from oumi_flow.model import Decision
     from oumi_flow.reasons import lines, up_to_date
 
@@ -49,6 +65,8 @@ def planned(plan: Plan, verbose: bool = False) -> Planned:
         job = step.job
         if step.decision is Decision.UP_TO_DATE:
             words: tuple[str, ...] = (up_to_date(step.past.trace),)
+        elif job.name in running:
+            words = (running[job.name],)
         else:
             words = tuple(lines(step.reasons, verbose=verbose))
         rows.append(
@@ -79,7 +97,7 @@ def plan_events(
     at = time.time()
     events: list[Event] = [
         run_started("", workflow, asked),
-        planned(plan, bool(options and options.verbose)),
+        planned(plan, bool(options and options.verbose), running_now(opened.store)),
     ]
     from dataclasses import replace
 

@@ -33,10 +33,10 @@ def log_of_attempt(store: Store, job: str, attempt: int | None) -> str:
     if attempt is None:
         return newest
     there: dict[int, str] = {}
-    run = _head(newest)[0]
+    run = head(newest)[0]
     for back in range(10):
         path = store.paths.log(job, back)
-        its_run, number = _head(path)
+        its_run, number = head(path)
         if number and its_run == run:
             there.setdefault(number, path)
     if attempt not in there:
@@ -45,7 +45,7 @@ def log_of_attempt(store: Store, job: str, attempt: int | None) -> str:
     return there[attempt]
 
 
-def _head(path: str) -> tuple[str, int]:
+def head(path: str) -> tuple[str, int]:
     """Run and number of the attempt that a log belongs to; ("", 0) if it does not say."""
     try:
         with open(path, "rb") as file:
@@ -56,7 +56,10 @@ def _head(path: str) -> tuple[str, int]:
 
 
 def print_log(path: str, lines: int | None, runs: Callable[[], bool] | None) -> int:
-    """Copy a log to stdout from its last `lines` on; with `runs`, until that says no."""
+    """Copy a log to stdout from its last `lines` on; with `runs`, until that says no.
+
+    A log that is replaced by that of the next attempt has ended too.
+    """
     out = sys.stdout.buffer
     sys.stdout.flush()
     with open(path, "rb") as file:
@@ -70,7 +73,7 @@ def print_log(path: str, lines: int | None, runs: Callable[[], bool] | None) -> 
             if not going_on:
                 return OK
             if _replaced(file.fileno(), path):
-                return print_log(path, None, runs)  # the next attempt began a log of its own
+                return OK  # the next attempt began a log of its own
             time.sleep(_POLL)
 
 

@@ -258,6 +258,58 @@ def test_follow_waits_for_a_job_that_has_not_begun(space: Space) -> None:
     assert out.splitlines()[1:] == ["next"]
 
 
+def test_follow_goes_on_with_the_next_attempt(space: Space) -> None:
+    space.workflow(
+        space.job(
+            "job",
+            f"n=$OUMI_FLOW_ATTEMPT; echo try $n; echo x > begun; {GO}; [ -e ok$n ]",
+            max_retries=2,
+            retry_delay=0.5,
+        )
+    )
+    process = space.start("run", "workflow.yaml", "--no-tui")
+    wait_for(lambda: space.exists("begun"), "the job runs")
+    follower = space.start("logs", "workflow.yaml", "job", "-f")
+    assert follower.stdout is not None
+    while follower.stdout.readline() != "try 1\n":
+        pass
+    space.write("ok3", "")
+    end(space, process)
+    out, err = follower.communicate(timeout=60)
+    assert [line for line in out.splitlines() if line.startswith("try")] == ["try 2", "try 3"]
+    assert "exit 1; attempt 2 in 0.5s" in err
+
+
+def test_follow_of_a_job_that_will_not_run_says_why(space: Space) -> None:
+    space.workflow(
+        space.job("bad", f"echo x > begun; {GO}; exit 1"), space.job("after", depends_on=["bad"])
+    )
+    process = space.start("run", "workflow.yaml", "--no-tui")
+    wait_for(lambda: space.exists("begun"), "the job runs")
+    follower = space.start("logs", "workflow.yaml", "after", "-f")
+    assert follower.stderr is not None
+    assert "waits for bad" in follower.stderr.readline()
+    end(space, process)
+    out, err = follower.communicate(timeout=60)
+    assert (follower.returncode, out) == (2, "")
+    assert "blocked (upstream bad failed)" in err
+
+
+def test_a_plan_made_while_a_run_lives_knows_what_runs(space: Space) -> None:
+    process = live(space)
+    run_id = run_ids(space)[0]
+    assert f"runs now, in run {run_id}" in space.run("-n").out
+    assert f"runs now, in run {run_id}" in space.command("why", "workflow.yaml", "slow").out
+    for words in (["run", "workflow.yaml", "--detach"], ["clean", "workflow.yaml", "-y"]):
+        refused = space.command(*words)
+        assert refused.code == 3
+        assert f"oumi-flow monitor {run_id}" in refused.err
+        assert refused.err.count("error:") == 1
+    assert space.exists("out/first/job.log")
+    end(space, process)
+    assert process.returncode == 0
+
+
 def test_follow_stopped_by_ctrl_c_leaves_the_run_alone(space: Space) -> None:
     process = live(space)
     follower = space.start("logs", "workflow.yaml", "slow", "-f")
