@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from oumi_flow.cli import COMMANDS, GROUPS, HIDDEN, Arg
+from oumi_flow.flags import COMMANDS, GROUPS, HIDDEN, Arg
 
 HEAD = """# Commands
 

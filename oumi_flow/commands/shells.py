@@ -5,7 +5,7 @@ Job names are asked of the tool itself (`oumi-flow _jobs FILE`), which reads the
 
 from __future__ import annotations
 
-from oumi_flow.cli import COMMANDS, HIDDEN, Command
+from oumi_flow.flags import COMMANDS, HIDDEN, Command
 
 _BASH = """\
 # oumi-flow completion for bash: eval "$(oumi-flow completion bash)"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from oumi_flow.cli import COMMANDS
+from oumi_flow.flags import COMMANDS
 from oumi_flow.load import schema
 from oumi_flow.load.yaml_source import Source, parse
 from oumi_flow.model import Code

@@ -39,14 +39,13 @@ FLOORS: dict[str, int] = {
     "board": 3,
     "runner": 4,
     "ui": 4,
+    "flags": 2,
     "commands": 5,
     "cli": 6,
     "__main__": 7,
 }
 # Roads that go against the rule, each with the reason for it.
-ALLOWED = {
-    ("commands", "cli"): "completion and resume read the table of flags, which is data",
-}
+ALLOWED: dict[tuple[str, str], str] = {}
 
 
 @cache
