@@ -12,7 +12,7 @@ from oumi_flow.ui.layout import hanging, paragraph
 from oumi_flow.ui.lines import heading, rough
 from oumi_flow.ui.theme import STATE_STYLE, Line, Span, Theme, line_width
 
-_NAME_COLUMN = 32
+_NAME_COLUMN = 48
 
 
 def plan_lines(
