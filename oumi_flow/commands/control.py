@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterable
+import time
 from typing import TYPE_CHECKING
 
 from oumi_flow.errors import JOBS_FAILED, OK, FlowError
-from oumi_flow.events import Event, JobFinished, Planned, RunFinished
+from oumi_flow.events import JobFinished, RunFinished
+from oumi_flow.model import LastAttempt
 
 if TYPE_CHECKING:
     from oumi_flow.commands.targets import Found
+    from oumi_flow.store import Store
 
 _GRACE = 30.0
 
@@ -55,47 +57,63 @@ def cancel(options: argparse.Namespace) -> int:
     return JOBS_FAILED
 
 
-def _planned_jobs(events: Iterable[Event]) -> list[str]:
-    for event in events:
-        if isinstance(event, Planned):
-            return [row.job for row in event.rows]
-    return []
-
-
 def _cancel_remains(found: Found, options: argparse.Namespace) -> int:
-    """No run is live: stop the processes that a lost one left."""
+    """No run is live: stop the processes that a lost one left. No run may start meanwhile."""
+    from oumi_flow.board import fold
     from oumi_flow.executors.base import find_executor
+    from oumi_flow.planner import find_jobs
 
     store = found.store
-    names = _planned_jobs(store.read_events(found.run_id))
+    board = fold(store.read_events(found.run_id))
+    wanted = find_jobs(options.jobs, list(board.rows)) if options.jobs else set(board.rows)
+    names = [name for name in board.rows if name in wanted and _open_attempt(store, name)]
+    if not names:
+        print("nothing runs", file=sys.stderr)
+        return OK
     executor = find_executor("local")
     try:
-        handles = executor.find([store.paths.job_state(name) for name in names])
-        if options.jobs:
-            from oumi_flow.planner import find_jobs
-
-            wanted = find_jobs(options.jobs, names)
-            handles = [handle for handle in handles if handle.job in wanted]
-        if not handles:
-            print("nothing runs", file=sys.stderr)
-            return OK
-        executor.cancel(handles, _GRACE)
-        waiting = {handle.token: handle for handle in handles}
-        while waiting:
-            ends, _ = executor.poll(list(waiting.values()))
-            for token in ends:
-                handle = waiting.pop(token, None)
-                if handle is not None:
-                    print(f"{handle.job}: cancelled")
+        with store.hold(found.run_id, board.workflow, found.path):
+            waiting = {
+                handle.token: handle
+                for handle in executor.find([store.paths.job_state(name) for name in names])
+            }
+            for name in names:
+                attempt = _open_attempt(store, name)
+                if attempt is not None and attempt.token not in waiting:
+                    _record_loss(store, name, attempt)
+            executor.cancel(list(waiting.values()), _GRACE)
+            while waiting:
+                ends, _ = executor.poll(list(waiting.values()))
+                for token in ends:
+                    handle = waiting.pop(token, None)
+                    if handle is not None:
+                        print(f"{handle.job}: cancelled")
         return OK
     finally:
         executor.close()
 
 
+def _open_attempt(store: Store, job: str) -> LastAttempt | None:
+    """The job's latest attempt, if nobody knows yet how it ended."""
+    attempt = store.read_attempt(job)
+    if attempt is None or attempt.state not in ("starting", "running"):
+        return None
+    return None if (store.read_exit(job) or {}).get("token") == attempt.token else attempt
+
+
+def _record_loss(store: Store, job: str, attempt: LastAttempt) -> None:
+    from dataclasses import replace
+
+    lost = replace(attempt, state="interrupted", detail="lost", finished=time.time())
+    store.write_attempt(job, lost)
+    print(f"{job}: was lost; whatever was left of it is stopped")
+
+
 def resume(options: argparse.Namespace) -> int:
     """`run` again with the file and flags of an earlier run. Raises FlowError."""
-    from oumi_flow.cli import main
+    from oumi_flow.commands.run import run as run_again
     from oumi_flow.commands.words import again
+    from oumi_flow.flags import parse
     from oumi_flow.store.runs import find_run, user_runs
     from oumi_flow.text import did_you_mean
 
@@ -116,4 +134,7 @@ def resume(options: argparse.Namespace) -> int:
         raise FlowError(f"{run.base}: the folder of run {run.run_id} is gone")
     words = [*again(run.argv), "-C", run.base]
     print(f"oumi-flow {' '.join(words)}", file=sys.stderr)
-    return main(words)
+    os.chdir(run.base)
+    asked = parse(words[0], words[1:])
+    asked.command_line = words
+    return run_again(asked)

@@ -48,9 +48,13 @@ class Store(Traces):
         Raises Locked (exit 3) when a live run holds it, FlowError (exit 2) when it was made by a
         workflow of another file and name, or cannot be written.
         """
+        return self.hold(run_id, workflow.name, workflow.path)
+
+    def hold(self, run_id: str, name: str, path: str) -> RunLock:
+        """As `lock`, for whoever knows no more of the workflow than its name and file."""
         from oumi_flow.store.runlock import RunLock
 
-        return RunLock(self.paths, self.files).take(run_id, workflow.name, workflow.path)
+        return RunLock(self.paths, self.files).take(run_id, name, path)
 
     def holder(self) -> dict[str, Any] | None:
         """The live run that holds the folder (pid, host, user, run_id …); None: nobody does."""
