@@ -75,7 +75,8 @@ def monitor(options: argparse.Namespace) -> int:
             if isinstance(event, RunFinished):
                 return OK if event.state == "done" else JOBS_FAILED
     except KeyboardInterrupt:
-        # Leaving the viewer is not stopping the run.
+        # Leaving the viewer is not stopping the run. Said below what is left of the screen.
+        drawer.close()
         print(f"\nthe run goes on; `oumi-flow monitor {run_id}` comes back", file=sys.stderr)
         return OK
     finally:

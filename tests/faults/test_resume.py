@@ -62,7 +62,7 @@ class Training(Space):
         self.env["OUMI_FLOW_OUMI"] = str(program)
         self.write("train.yaml", "training:\n  max_steps: 30\n  save_steps: 10\n")
         job = {"name": "t", "verb": "train", "config": "train.yaml", "grace": 1, **fields}
-        self.workflow(job)  # type: ignore[arg-type]
+        self.workflow(job)
 
     def given(self) -> list[dict[str, object]]:
         """What each attempt since the last call was given."""
