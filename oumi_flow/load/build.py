@@ -60,7 +60,7 @@ def build(
     workshop = Workshop(expansion.files, makings, top.output_dir, asked, fetched)
     for name in order:
         workshop.settle(makings[name])
-    index = _indexed(makings)
+    index = _indexed(makings, top.output_dir)
     reader = Reader(workshop, index)
     jobs: dict[str, Job] = {}
     for name, making in makings.items():
@@ -129,11 +129,11 @@ def _implied_words(cycle: list[str], makings: Mapping[str, Making]) -> str:
     return f" ({'; '.join(hidden[:3])})" if hidden else ""
 
 
-def _indexed(makings: Mapping[str, Making]) -> PlaceIndex:
+def _indexed(makings: Mapping[str, Making], output_dir: str) -> PlaceIndex:
     """Where every job writes, and which places their configs name instead."""
     from oumi_flow.load.configs import own_place
 
-    index = PlaceIndex(os.getcwd())
+    index = PlaceIndex(os.getcwd(), output_dir)
     for making in makings.values():
         for output in counted_outputs(making):
             index.add(Made(making.name, output.path, output.counts))
@@ -174,7 +174,7 @@ def _check_collisions(
             if what == "output" and (root == absolute or root.startswith(f"{absolute}/")):
                 _claim_fault(session, making, path, f"holds the output_dir {top.output_dir}")
                 continue
-            claims.append(Claim(absolute, making.name, path, what))
+            claims.append(Claim(index.canonical(absolute), making.name, path, what))
     for outer, inner in collisions(claims):
         making = makings[inner.job]
         if outer.path == inner.path:

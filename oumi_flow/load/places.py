@@ -1,18 +1,20 @@
 """Which job makes what lies at a path, and which jobs would write over each other.
 
-Compares paths as text, made absolute and tidy; looks at no file.
+Compares paths as text, made absolute and tidy; a path that nobody makes by that name is tried
+where links lead to. Looks at nothing else of a file.
 """
 
 from __future__ import annotations
 
 import os
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from oumi_flow.disk import is_glob
 from oumi_flow.model import Counts
+from oumi_flow.verbs.places import inside
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +35,13 @@ class PlaceIndex:
     """Finds the maker of a path: the longest place that holds it."""
 
     base: str
+    output_dir: str = "."
     real: dict[str, Made] = field(default_factory=dict)
     named: dict[str, list[str]] = field(default_factory=dict)  # by the places configs name
     results: list[tuple[str, str]] = field(default_factory=list)  # absolute path, its job
     _is_sorted: bool = False
+    _links: list[tuple[str, str]] | None = None  # folders that are made in, where they really lie
+    _real: dict[str, str] = field(default_factory=dict)
 
     def absolute(self, path: str) -> str:
         return os.path.normpath(path if os.path.isabs(path) else f"{self.base}/{path}")
@@ -59,18 +64,21 @@ class PlaceIndex:
         if not self._is_sorted:
             self.results.sort()
             self._is_sorted = True
-        pattern = self.absolute(path)
+        found: dict[str, str] = {}
+        for pattern in self._names(self.absolute(path)):
+            self._collect(pattern, found)
+        return found
+
+    def _collect(self, pattern: str, found: dict[str, str]) -> None:
         parts = pattern.split("/")
         plain = next((n for n, part in enumerate(parts) if is_glob(part)), len(parts))
         start = "/".join(parts[:plain]).rstrip("/") + "/"
-        found: dict[str, str] = {}
         for number in range(bisect_left(self.results, (start, "")), len(self.results)):
             made, job = self.results[number]
             if not made.startswith(start):
                 break
             if _takes_in(parts[plain:], made[len(start) :].split("/")):
                 found.setdefault(job, made)
-        return found
 
     def find(self, path: str, own: str) -> tuple[Made | list[str] | None, str]:
         """Who makes `path`, and what of it lies below what was found.
@@ -78,7 +86,13 @@ class PlaceIndex:
         A list is of jobs whose configs name that place, perhaps several; where `own` is among
         them it is meant. None: nobody.
         """
-        whole = self.absolute(path)
+        for whole in self._names(self.absolute(path)):
+            found, below = self._find(whole, own)
+            if found is not None:
+                return found, below
+        return None, ""
+
+    def _find(self, whole: str, own: str) -> tuple[Made | list[str] | None, str]:
         at = whole
         while True:
             below = whole[len(at) :].strip("/")
@@ -92,6 +106,42 @@ class PlaceIndex:
             if parent == at:
                 return None, ""
             at = parent
+
+    def canonical(self, path: str) -> str:
+        """An absolute path of something that is made, by the name of where it really lies."""
+        for name, place in self._links_of_makers():
+            if inside(path, name):
+                return place + path[len(name) :]
+        return path
+
+    def _names(self, path: str) -> Iterator[str]:
+        """An absolute path, then what else it is called because of links."""
+        yield path
+        folder, _, name = path.rpartition("/")
+        if folder not in self._real:
+            self._real[folder] = os.path.realpath(folder or "/").rstrip("/")
+        real = f"{self._real[folder]}/{name}"
+        if os.path.islink(real):
+            real = os.path.realpath(real)
+        if real != path:
+            yield real
+        for name, place in self._links_of_makers():
+            if inside(real, place):
+                yield name + real[len(place) :]
+
+    def _links_of_makers(self) -> list[tuple[str, str]]:
+        """(path, real path) of the folders that jobs' folders and promises lie in, if they differ.
+
+        The longest first. A job's own folder is not asked: there may be 100 000.
+        """
+        if self._links is None:
+            tops = {os.path.dirname(self.absolute(self.output_dir) + "/")}
+            for path in self.real:
+                if not inside(path, self.absolute(self.output_dir)):
+                    tops.add(os.path.dirname(path))
+            pairs = [(top, os.path.realpath(top)) for top in sorted(tops, key=len, reverse=True)]
+            self._links = [pair for pair in pairs if pair[0] != pair[1]]
+        return self._links
 
 
 def _takes_in(pattern: Sequence[str], made: Sequence[str], loose: bool = False) -> bool:

@@ -241,6 +241,58 @@ def test_a_folder_that_holds_the_own_output_does_not_run_for_ever(space: Space) 
         assert "all.txt" in result.text
 
 
+def test_an_output_folder_that_is_a_link_is_the_folder_it_leads_to(space: Space) -> None:
+    space.write("a.txt", "1\n")
+    scratch = space.root.parent / "scratch"
+    scratch.mkdir()
+    (space.root / "out").symlink_to(scratch)
+    space.workflow(
+        space.job(
+            "use", f"cat {scratch}/make/x > all", inputs=[f"{scratch}/make/x"], outputs=["all"]
+        ),
+        space.job(
+            "make",
+            "cat a.txt > ${{ job.output_dir }}/x",
+            inputs=["a.txt"],
+            outputs=["${{ job.output_dir }}/x"],
+        ),
+    )
+    assert ran(space) == ["make", "use"]
+    space.write("a.txt", "2\n")
+    assert ran(space) == ["make", "use"]
+
+
+def test_an_input_through_a_link_is_what_the_job_makes(space: Space) -> None:
+    space.write("a.txt", "1\n")
+    space.workflow(
+        space.job("use", "cat latest/x > all", inputs=["latest/x"], outputs=["all"]),
+        space.job(
+            "make",
+            "cat a.txt > ${{ job.output_dir }}/x",
+            inputs=["a.txt"],
+            outputs=["${{ job.output_dir }}/x"],
+        ),
+    )
+    (space.root / "latest").symlink_to("out/make")
+    assert ran(space) == ["make", "use"]
+    space.write("a.txt", "2\n")
+    assert ran(space) == ["make", "use"]
+    assert ran(space) == []
+
+
+def test_two_outputs_that_links_make_one_are_refused(space: Space) -> None:
+    scratch = space.root.parent / "scratch"
+    scratch.mkdir()
+    (space.root / "made").symlink_to(scratch)
+    space.workflow(
+        space.job("a", "echo a > made/x", outputs=["made/x"]),
+        space.job("b", f"echo b > {scratch}/x", outputs=[f"{scratch}/x"]),
+    )
+    result = space.run()
+    assert result.code == 2
+    assert 'output of job "a" too' in result.text
+
+
 # Snapshot ------------------------------------------------------------------------------------
 
 
