@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from oumi_flow.errors import OK, FlowError
@@ -14,6 +14,7 @@ from oumi_flow.errors import OK, FlowError
 if TYPE_CHECKING:
     from oumi_flow.commands.opening import Opened
     from oumi_flow.model import Input
+    from oumi_flow.store import Store
 
 
 def touch(options: argparse.Namespace) -> int:
@@ -32,6 +33,7 @@ def touch(options: argparse.Namespace) -> int:
     }
     at, made = time.time(), []
     with store.lock(new_run_id(), workflow):
+        _refuse_living(store, wanted, options.file)
         for job in workflow.jobs:
             if job.name not in wanted:
                 continue
@@ -96,6 +98,7 @@ def rename(options: argparse.Namespace) -> int:
                 hint=did_you_mean(old, known)
                 or f"`oumi-flow run {options.file} --dry-run` lists what is left over",
             )
+        _refuse_living(store, [old], options.file)
         target = store.paths.job_folder(new)
         if os.path.lexists(target):
             raise FlowError(
@@ -134,6 +137,7 @@ def clean(options: argparse.Namespace) -> int:
         print("nothing was removed", file=sys.stderr)
         return 1
     with opened.store.lock(new_run_id(), opened.workflow):
+        _refuse_living(opened.store, _jobs_below(opened, doomed), options.file)
         for path in doomed:
             _remove(path)
         opened.store.write_index()
@@ -156,6 +160,30 @@ def _doomed(opened: Opened, options: argparse.Namespace) -> list[str]:
         chosen = find_jobs(options.jobs, names) if options.jobs else set(names)
         paths += [store.paths.job_folder(name) for name in names if name in chosen]
     return [path for path in _outermost(paths) if os.path.lexists(path)]
+
+
+def _jobs_below(opened: Opened, doomed: Sequence[str]) -> list[str]:
+    workflow, store = opened.workflow, opened.store
+    names = [job.name for job in workflow.jobs] + list(store.orphans(workflow, thorough=True))
+    tops = tuple(f"{path}/" for path in doomed)
+    return [name for name in names if f"{store.paths.job_folder(name)}/".startswith(tops)]
+
+
+def _refuse_living(store: Store, names: Iterable[str], file: str) -> None:
+    """Raise Locked for a job whose process outlived its run: only its records lead to it."""
+    from oumi_flow.errors import Locked
+    from oumi_flow.executors.local import is_alive, recorded
+
+    for name in names:
+        attempt = store.read_attempt(name)
+        if attempt is None or attempt.state not in ("starting", "running"):
+            continue
+        handle = recorded(store.paths.job_state(name))
+        if handle is not None and is_alive(handle):
+            raise Locked(
+                f'job "{name}" of a lost run still runs (supervisor pid {handle.pid})',
+                hint=f"`oumi-flow run {file}` takes it over, `oumi-flow cancel {file}` stops it",
+            )
 
 
 def _outermost(paths: Sequence[str]) -> list[str]:
