@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import mmap
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
-from tests.flow.conftest import Space
+from tests.flow.conftest import Space, wait_for
 
 # Does what each verb promises: a model made of the data it was given, predictions of the model,
 # results of the model. Data and models are found by the words `data=` and `model=` of the args,
@@ -78,7 +81,7 @@ def ran(space: Space, *args: str, **env: str) -> list[str]:
     return space.ran()
 
 
-def copy(source: str, target: str) -> dict[str, object]:
+def copy(source: str, target: str) -> dict[str, Any]:
     return {"run": f"cat {source} > {target}", "inputs": [source], "outputs": [target]}
 
 
@@ -450,3 +453,111 @@ def test_another_image_is_another_question(oumi: Space) -> None:
     assert ran(space) == []
     space.write("pic.png", "dog")
     assert ran(space) == ["i"]
+
+
+# Content and records -------------------------------------------------------------------------
+
+
+def test_an_edit_is_seen_whatever_hides_it(space: Space) -> None:
+    data = space.write("data", "1\n")
+    space.workflow(space.job("a", **copy("data", "made")))
+    assert ran(space) == ["a"]
+    first = data.stat()
+
+    def old_times() -> None:
+        os.utime(data, ns=(first.st_atime_ns, first.st_mtime_ns))
+
+    data.write_text("2\n")
+    old_times()
+    assert ran(space) == ["a"], "equal size and time"
+    (space.root / "other").hardlink_to(data)
+    assert ran(space) == []
+    (space.root / "other").write_text("3\n")
+    old_times()
+    assert ran(space) == ["a"], "through another name of it"
+    with data.open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
+        mapped[0:1] = b"4"
+    assert ran(space) == ["a"], "in a mapping"
+    space.write("next", "5\n").replace(data)
+    old_times()
+    assert ran(space) == ["a"], "another file in its place"
+    assert space.read("made") == "5\n"
+    assert ran(space) == []
+
+
+def test_empty_folders_and_links_of_an_input_folder_count(space: Space) -> None:
+    space.write("d/x", "1\n")
+    space.workflow(space.job("a", "ls -lR d > made", inputs=["d"], outputs=["made"]))
+    assert ran(space) == ["a"]
+    link = space.root / "d/link"
+    (space.root / "d/empty").mkdir()
+    assert ran(space) == ["a"]
+    for target in ("nowhere", "elsewhere", "x", "."):
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
+        assert ran(space) == ["a"], target
+    (space.root / "d/x").chmod(0o755)
+    assert ran(space) == []
+
+
+def test_markers_are_the_truth_and_the_index_is_none(space: Space) -> None:
+    space.write("data", "1\n")
+    space.workflow(space.job("a", **copy("data", "made")), space.job("b", **copy("made", "last")))
+    assert ran(space) == ["a", "b"]
+    marker, index = space.root / "out/a/.oumi-flow/done.json", space.root / "out/.oumi-flow/index"
+    shutil.copy2(marker, space.root / "old.json")
+    space.write("data", "2\n")
+    assert ran(space) == ["a", "b"]
+    shutil.copy2(space.root / "old.json", marker)
+    assert ran(space) == ["a"], "it came out as before"
+    index.unlink()
+    assert ran(space) == []
+    index.write_text("garbage")
+    assert ran(space) == []
+    shutil.copytree(space.root / "out", space.root / "copy")
+    shutil.rmtree(space.root / "out")
+    (space.root / "copy").rename(space.root / "out")
+    assert ran(space) == []
+    marker.unlink()
+    assert ran(space) == ["a"]
+
+
+def test_jobs_that_swap_their_names_run_and_those_who_read_them_do_not(space: Space) -> None:
+    def write(one: str, two: str) -> None:
+        made = "${{ job.output_dir }}/x"
+        space.workflow(
+            space.job(one, f": 1; echo one > {made}", outputs=[made]),
+            space.job(two, f": 2; echo two > {made}", outputs=[made]),
+            space.job("use", f"cat ${{{{ jobs.{one}.output_dir }}}}/x > all", outputs=["all"]),
+        )
+
+    write("a", "b")
+    assert sorted(ran(space)) == ["a", "b", "use"]
+    write("b", "a")
+    assert sorted(ran(space)) == ["a", "b"]
+    assert space.read("all") == "one\n"
+    assert ran(space) == []
+
+
+def test_an_edit_while_it_waits_or_runs_is_for_the_next_run(oumi: Space) -> None:
+    space = oumi
+    train(space, 0.1)
+    space.write("data", "1\n")
+    wait = "cat data > made; while [ ! -e go ]; do sleep 0.02; done"
+    space.workflow(
+        space.job("a", wait, inputs=["data"], outputs=["made"]),
+        {"name": "t", "verb": "train", "config": "t.yaml", "depends_on": ["a"]},
+    )
+    process = space.start("run", "workflow.yaml", "--no-tui")
+    wait_for(lambda: space.exists("made") and space.read("made") == "1\n", "a has begun")
+    space.write("t.yaml", f"training:\n  learning_rate: 0.9\n{DATA}")
+    space.write("data", "2\n")
+    space.write("go", "")
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert space.ran() == ["a", "t"]
+    assert "0.1" in space.read("out/t/model.safetensors")
+    assert "input changed: data (while it ran)" in space.run("--dry-run", "-v").text
+    assert ran(space) == ["a", "t"]
+    assert "0.9" in space.read("out/t/model.safetensors")
+    assert ran(space) == []

@@ -338,6 +338,18 @@ def test_newer_stamps_may_live_in_the_index_alone() -> None:
     assert found.started == 2.0
 
 
+def test_newer_stamps_are_not_kept_for_a_marker_that_another_run_wrote() -> None:
+    store = Store("out")
+    store.write_marker(trace(finished=1.0))
+    reader = Store("out")
+    seen = reader.past("a").trace
+    assert seen is not None
+    store.write_marker(trace(finished=2.0))
+    reader.keep(seen)
+    reader.write_index()
+    assert past() == Past(trace(finished=2.0))
+
+
 evidence = st.builds(
     Evidence,
     st.sampled_from(["file", "folder", "glob", "missing", "ran"]),
