@@ -11,6 +11,7 @@ import io
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -98,7 +99,20 @@ def _thinned(curve: list[tuple[float, float]], most: int) -> list[tuple[float, f
 
 
 def _of_training(job: Job, since: float) -> dict[str, float]:
-    return training_numbers(_rows(os.path.join(job.place, METRICS)))
+    numbers = training_numbers(_rows(os.path.join(job.place, METRICS)))
+    return numbers or training_numbers(_dict_rows(os.path.join(job.folder, "job.log")))
+
+
+def _dict_rows(log: str) -> Iterator[dict[str, Any]]:
+    """What a trainer without a metrics file prints: `{'loss': 0.5, 'epoch': 1.0}`."""
+    try:
+        text = last_bytes(log, MOST_BYTES).decode("utf-8", "replace")
+    except OSError:
+        return
+    for line in re.split(r"[\r\n]", text):
+        row = parse.dict_row(parse.clean(line)) if "{" in line else None
+        if row is not None:
+            yield row
 
 
 def training_numbers(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
