@@ -159,7 +159,10 @@ class Store(Traces):
         if not os.path.lexists(log(job)):
             return
         with told(log(job), "rename"):
-            for back in range(_LOGS_KEPT - 1, -1, -1):
+            last = 0  # as far back as there are logs without a gap: mostly not far
+            while last < _LOGS_KEPT - 1 and os.path.lexists(log(job, last + 1)):
+                last += 1
+            for back in range(last, -1, -1):
                 with suppress(FileNotFoundError):
                     os.replace(log(job, back), log(job, back + 1))
 
