@@ -117,12 +117,9 @@ class PlaceIndex:
     def _names(self, path: str) -> Iterator[str]:
         """An absolute path, then what else it is called because of links."""
         yield path
-        folder, _, name = path.rpartition("/")
-        if folder not in self._real:
-            self._real[folder] = os.path.realpath(folder or "/").rstrip("/")
-        real = f"{self._real[folder]}/{name}"
-        if os.path.islink(real):
-            real = os.path.realpath(real)
+        real = self._real.get(path)
+        if real is None:
+            real = self._real[path] = os.path.realpath(path)
         if real != path:
             yield real
         for name, place in self._links_of_makers():
