@@ -13,6 +13,7 @@ from typing import Any
 from oumi_flow.errors import FlowError, Problem, Where, WorkflowErrors
 from oumi_flow.load import schema
 from oumi_flow.load.matrix import Combination, combinations
+from oumi_flow.load.mend import take_out
 from oumi_flow.load.names import name_fault
 from oumi_flow.load.template import Text
 from oumi_flow.load.values import Scope, Session, Values
@@ -86,7 +87,12 @@ class Files:
         for problem in report.problems:
             self.session.add(problem)
         self.session.late.update(report.late)
-        return None if report.problems else root
+        if report.problems:
+            lost = take_out(root, report.problems)
+            if lost is None or schema.check(root).problems:
+                return None
+            self.session.lost |= lost
+        return root
 
     def read_bytes(self, path: str, what: str) -> bytes:
         """A file's bytes, its stamp noted as a source. Raises FlowError."""

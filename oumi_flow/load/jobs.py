@@ -56,6 +56,12 @@ class Bench:
 
     def begin(self, number: int, draft: Draft) -> Making | None:
         """A job with its verb known and its texts taken apart; None when that fails."""
+        if id(draft.node) in self.session.lost:
+            # What can be said of it without the part that was refused.
+            if "verb" in draft.fields:
+                self._spec(draft)
+            self.links.depends_on(draft)
+            return None
         spec = self._spec(draft)
         if spec is None or not self._fields_fit(draft, spec):
             return None

@@ -46,6 +46,7 @@ class Session:
     late: dict[int, tuple[Check, str]] = field(default_factory=dict)
     tokens: dict[tuple[str, bool], tuple[Token, ...]] = field(default_factory=dict)
     seen: set[tuple[str, str]] = field(default_factory=set)
+    lost: set[int] = field(default_factory=set)  # ids of job nodes of which a part was refused
 
     def add(self, problem: Problem) -> None:
         """Notes a problem, once: a matrix makes the same one many times."""
