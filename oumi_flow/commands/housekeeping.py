@@ -125,6 +125,13 @@ def clean(options: argparse.Namespace) -> int:
     if not doomed:
         print("nothing to remove")
         return OK
+    # The folder is held while the user thinks: a run that starts meanwhile would be cut from below.
+    with opened.store.lock(new_run_id(), opened.workflow):
+        _refuse_living(opened.store, _jobs_below(opened, doomed), options.file)
+        return _remove_all(opened, doomed, yes=options.yes)
+
+
+def _remove_all(opened: Opened, doomed: Sequence[str], *, yes: bool) -> int:
     from oumi_flow.text import count, size
 
     total = 0
@@ -132,16 +139,14 @@ def clean(options: argparse.Namespace) -> int:
         taken = _size(path)
         total += taken
         print(f"  {path}  {size(taken)}")
-    question = f"remove {count(len(doomed), 'folder')}, {size(total)}?"
-    if not options.yes and not _agreed(question):
+    what = f"{count(len(doomed), 'folder')}, {size(total)}"
+    if not yes and not _agreed(f"remove {what}?"):
         print("nothing was removed", file=sys.stderr)
         return 1
-    with opened.store.lock(new_run_id(), opened.workflow):
-        _refuse_living(opened.store, _jobs_below(opened, doomed), options.file)
-        for path in doomed:
-            _remove(path)
-        opened.store.write_index()
-    print(f"removed {count(len(doomed), 'folder')}, {size(total)}")
+    for path in doomed:
+        _remove(path)
+    opened.store.write_index()
+    print(f"removed {what}")
     return OK
 
 

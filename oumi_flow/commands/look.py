@@ -209,6 +209,8 @@ def metrics(options: argparse.Namespace) -> int:
     from oumi_flow.ui.tables import metrics_table
     from oumi_flow.ui.theme import theme_of
 
+    if options.json and options.csv:
+        raise FlowError("--json and --csv are two answers", hint="ask for one of them")
     opened = open_all(options)
     rows = numbers.rows(opened, options.jobs, options.diff)
     if options.json:
