@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from oumi_flow.model import Job
-from oumi_flow.progress import METRICS, LineFollower, last_bytes, parse
+from oumi_flow.progress import METRICS, LineFollower, last_bytes, open_at_once, parse
 from oumi_flow.verbs import model_file, verb
 
 MOST_BYTES = 64 * 1024 * 1024  # of a file that is read for its numbers; beyond, its end only
@@ -221,7 +221,7 @@ def _of_judgments(job: Job, since: float) -> dict[str, float]:
 def _of_rows(job: Job, since: float) -> dict[str, float]:
     path = _file_of(job)
     lines, last = 0, b"\n"
-    with open(path, "rb") as file:
+    with open_at_once(path) as file:
         while block := file.read(1 << 20):
             lines += block.count(b"\n")
             last = block[-1:]
@@ -264,7 +264,7 @@ def _file_of(job: Job) -> str:
 def _rows(path: str) -> Iterator[dict[str, Any]]:
     """The objects of a file of JSON lines; of a huge file those at its end. Torn lines are left."""
     try:
-        with open(path, "rb") as file:
+        with open_at_once(path) as file:
             skip = os.fstat(file.fileno()).st_size - MOST_BYTES
             if skip > 0:
                 file.seek(skip)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, BinaryIO
 
 from oumi_flow.errors import OK, FlowError
+from oumi_flow.progress import open_at_once
 
 if TYPE_CHECKING:
     from oumi_flow.store import Store
@@ -48,7 +49,7 @@ def log_of_attempt(store: Store, job: str, attempt: int | None) -> str:
 def head(path: str) -> tuple[str, int]:
     """Run and number of the attempt that a log belongs to; ("", 0) if it does not say."""
     try:
-        with open(path, "rb") as file:
+        with open_at_once(path) as file:
             match = _HEAD.match(file.readline(_BLOCK))
     except OSError:
         return "", 0
@@ -62,7 +63,7 @@ def print_log(path: str, lines: int | None, runs: Callable[[], bool] | None) -> 
     """
     out = sys.stdout.buffer
     sys.stdout.flush()
-    with open(path, "rb") as file:
+    with open_at_once(path) as file:
         if lines is not None:
             file.seek(_start_of_last(file, lines))
         while True:
@@ -120,7 +121,7 @@ def print_errors(path: str, limit: int | None) -> int:
 def _lines(path: str) -> Iterator[tuple[int, str]]:
     from oumi_flow.ui.cells import clean
 
-    with open(path, "rb") as file:
+    with open_at_once(path) as file:
         number = 0
         while line := file.readline(_LONGEST):
             number += 1

@@ -46,7 +46,7 @@ def read_snapshot(
     collecting = gc.isenabled()
     gc.disable()
     try:
-        with open(_file(path, environ, ".json"), "rb") as file:
+        with open(_file(path, environ, ".json"), "rb", opener=_at_once) as file:
             head = json.loads(file.readline())
             if not _is_valid(head, path, sets, environ, checked):
                 return None
@@ -84,9 +84,9 @@ def write_snapshot(
 def recorded_base(path: str, environ: Mapping[str, str] | None = None) -> str | None:
     """The absolute base folder of the workflow's last run; None when that is not known."""
     try:
-        with open(_file(path, environ, ".base"), encoding="utf-8") as file:
+        with open(_file(path, environ, ".base"), encoding="utf-8", opener=_at_once) as file:
             base = json.load(file)["base"]
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
     return base if isinstance(base, str) else None
 
@@ -150,6 +150,11 @@ _TOP_FIELDS = tuple(
     for field in fields(Workflow)
     if field.name not in ("jobs", "sources", "variables", "needs")
 )
+
+
+def _at_once(path: str, flags: int) -> int:
+    """An opener that does not wait, as it would for whoever writes into a fifo."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _row(value: Any) -> list[Any]:

@@ -4,7 +4,7 @@ Never knows which process said a line, nor what is done with the numbers.
 """
 
 from oumi_flow.progress.followers import METRICS, Follower, LineFollower, follower
-from oumi_flow.progress.tail import LineCount, Tail, last_bytes
+from oumi_flow.progress.tail import LineCount, Tail, last_bytes, open_at_once
 from oumi_flow.progress.totals import total_of
 
 __all__ = [
@@ -15,5 +15,6 @@ __all__ = [
     "Tail",
     "follower",
     "last_bytes",
+    "open_at_once",
     "total_of",
 ]

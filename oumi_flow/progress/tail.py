@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from typing import BinaryIO
 
 LIMIT = 64 * 1024  # bytes read and kept at most
 
@@ -49,7 +50,7 @@ class Tail:
 
     def _new_bytes(self) -> bytes:
         try:
-            with open(self.path, "rb") as file:
+            with open_at_once(self.path) as file:
                 size = os.fstat(file.fileno()).st_size
                 if size < self.at:
                     self.at, self.rest, self._skipping = 0, b"", False
@@ -63,6 +64,11 @@ class Tail:
         return data
 
 
+def open_at_once(path: str) -> BinaryIO:
+    """A file to read from. A fifo that lies there instead does not make us wait, and is empty."""
+    return open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
+
+
 def size_of(path: str) -> int:
     """The size of a file in bytes, 0 when there is none."""
     try:
@@ -74,7 +80,7 @@ def size_of(path: str) -> int:
 def last_bytes(path: str, limit: int = LIMIT) -> bytes:
     """The end of a file, at most `limit` bytes; b"" when it cannot be read."""
     try:
-        with open(path, "rb") as file:
+        with open_at_once(path) as file:
             size = os.fstat(file.fileno()).st_size
             file.seek(max(0, size - limit))
             return file.read(limit)
@@ -95,7 +101,7 @@ class LineCount:
     def update(self) -> int:
         """Lines that were complete when last looked at."""
         try:
-            with open(self.path, "rb") as file:
+            with open_at_once(self.path) as file:
                 if os.fstat(file.fileno()).st_size < self.at:
                     self.at = self.lines = 0
                 file.seek(self.at)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -59,6 +60,9 @@ class Lines:
     def new(self) -> Iterator[str]:
         """The lines that came since the last call."""
         try:
+            # A fifo that lies there would hold us up.
+            if not stat.S_ISREG(os.stat(self._path).st_mode):
+                return
             file = open(self._path, "rb")  # noqa: SIM115 - closed below, opened apart to catch
         except OSError:
             return

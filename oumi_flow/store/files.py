@@ -42,7 +42,10 @@ def told(path: str, doing: str, exit_code: int = JOBS_FAILED) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        where = error.filename if isinstance(error.filename, str) else path
+        # When something is renamed onto a folder, that folder is what is in the way.
+        in_the_way = error.filename2 if error.errno in (errno.EISDIR, errno.ENOTEMPTY) else None
+        where = in_the_way or error.filename
+        where = where if isinstance(where, str) else path
         raise FlowError(
             f"{where}: cannot {doing}: {error.strerror or error}",
             hint=_ADVICE.get(error.errno or 0, ""),
@@ -94,7 +97,8 @@ class Files:
     def append(self, path: str, data: bytes) -> None:
         """Add to the end of a file in one write. Raises FlowError."""
         with told(path, "write"):
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+            # A fifo that lies there must not hold us up.
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK
             descriptor = os.open(path, flags, self.mode)
             try:
                 os.write(descriptor, data)

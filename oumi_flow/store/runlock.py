@@ -88,11 +88,11 @@ class RunLock:
     def _check_owner(self, name: str, path: str) -> None:
         """Refuse a folder that a workflow of another file *and* another name made."""
         here = _relative(path, self._paths.output_dir)
-        owner = read_json(self._paths.owner)
-        if owner is not None:
-            was_name, was_path = owner.get("workflow"), owner.get("path")
+        owner = read_json(self._paths.owner) or {}
+        was_name, was_path = owner.get("workflow"), owner.get("path")
+        if isinstance(was_name, str) and isinstance(was_path, str):
             if was_name != name and was_path != here:
-                was = os.path.normpath(os.path.join(self._paths.output_dir, str(was_path)))
+                was = os.path.normpath(os.path.join(self._paths.output_dir, was_path))
                 raise FlowError(
                     f'{self._paths.output_dir}: belongs to the workflow "{was_name}" of {was}, '
                     f'not to "{name}" of {path}',
@@ -138,7 +138,7 @@ def holder(paths: Paths) -> dict[str, Any] | None:
     import fcntl
 
     try:
-        descriptor = os.open(paths.lock, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(paths.lock, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
         return None
     try:
