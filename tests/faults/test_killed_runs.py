@@ -59,7 +59,9 @@ def alive(pid: int) -> bool:
     return state != "Z"
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_a_signal_stops_politely_and_the_next_run_goes_on(
     space: Space, number: signal.Signals, code: int
 ) -> None:
@@ -91,7 +93,10 @@ def test_kill_9_of_the_runner_loses_and_repeats_nothing(space: Space) -> None:
     assert alive(int(space.read("b.pid")))
     second = space.start("run", "workflow.yaml", "--no-tui")
     events = space.root / "out/.oumi-flow/runs"
-    wait_for(lambda: any('"adopted":true' in f.read_text() for f in events.glob("*/events.jsonl")), "adoption")
+    wait_for(
+        lambda: any('"adopted":true' in f.read_text() for f in events.glob("*/events.jsonl")),
+        "adoption",
+    )
     space.write("go", "")
     text = finish(space, second)
     assert second.returncode == 0, text
