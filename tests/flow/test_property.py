@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 from pathlib import Path
+from typing import TypedDict
 
 import pytest
 
@@ -19,13 +20,21 @@ SEQUENCES = int(os.environ.get("OUMI_FLOW_SEQUENCES", "200"))
 BATCH = 5
 
 
+class Rule(TypedDict):
+    upstream: list[str]
+    reads: list[str]
+    word: str
+    env: str
+    lossy: bool
+
+
 class World:
     """A random graph of jobs `jN` that concatenate, with a way to know the right answer."""
 
     def __init__(self, space: Space, rng: random.Random) -> None:
         self.space, self.rng = space, rng
         self.files = {f"src{i}.txt": f"{i}\n" for i in range(3)}
-        self.jobs: dict[str, dict[str, object]] = {}
+        self.jobs: dict[str, Rule] = {}
         self.made: dict[str, tuple[object, str]] = {}  # job -> (recipe and what it read, output)
         self.next = 0
         for name, text in self.files.items():
@@ -49,7 +58,7 @@ class World:
 
     def sources(self, name: str) -> list[str]:
         job = self.jobs[name]
-        return [*job["reads"], *(f"made/{up}.txt" for up in job["upstream"])]  # type: ignore[misc]
+        return [*job["reads"], *(f"made/{up}.txt" for up in job["upstream"])]
 
     def write(self) -> None:
         rules = []
@@ -78,7 +87,7 @@ class World:
         done: list[str] = []
         while len(done) < len(self.jobs):
             for name, job in self.jobs.items():
-                if name not in done and all(up in done for up in job["upstream"]):  # type: ignore[attr-defined]
+                if name not in done and all(up in done for up in job["upstream"]):
                     done.append(name)
         return done
 
@@ -87,8 +96,8 @@ class World:
         keys: dict[str, object] = {}
         for name in self.order():
             job = self.jobs[name]
-            read = [self.files[file] for file in job["reads"]]  # type: ignore[attr-defined]
-            read += [texts[up] for up in job["upstream"]]  # type: ignore[attr-defined]
+            read = [self.files[file] for file in job["reads"]]
+            read += [texts[up] for up in job["upstream"]]
             text = f"{job['word']} {job['env']}\n" + "".join(read)
             texts[name] = text.split("\n")[0] + "\n" if job["lossy"] else text
             keys[name] = (
@@ -123,8 +132,10 @@ class World:
             self.space.write(file, self.files[file])
         elif kind == "touch":
             (self.space.root / file).touch()
-        elif kind in ("word", "env"):
-            self.jobs[name][kind] = str(self.rng.randint(0, 2))
+        elif kind == "word":
+            self.jobs[name]["word"] = str(self.rng.randint(0, 2))
+        elif kind == "env":
+            self.jobs[name]["env"] = str(self.rng.randint(0, 2))
         elif kind == "drop" and target.exists():
             target.unlink()
             self.made.pop(name, None)
@@ -139,7 +150,7 @@ class World:
             self.made.pop(name, None)
 
     def needed(self, name: str) -> bool:
-        return any(name in job["upstream"] for job in self.jobs.values())  # type: ignore[operator]
+        return any(name in job["upstream"] for job in self.jobs.values())
 
     def check(self) -> None:
         texts, keys = self.clean_build()

@@ -92,7 +92,7 @@ class Hand:
             Disk(verbs.model_file),
             run_id=run,
             environ={"PATH": "/bin"} if environ is None else environ,
-            oumi=("/opt/oumi",),
+            oumi=("/else/oumi",),
             versions={"oumi": "0.9", "oumi-flow": "1"},
         )
         self.plan = self.planned()
@@ -195,8 +195,8 @@ def test_a_secret_that_is_gone_is_named() -> None:
 
 def test_oumi_is_the_one_that_was_found_and_a_shell_job_is_left_alone() -> None:
     hand = Hand(oumi("t", "train"), shell("s", "oumi --help"))
-    assert hand.start("t").attempt.argv[:2] == ("/opt/oumi", "train")
-    assert hand.start("s").attempt.argv[0] != "/opt/oumi"
+    assert hand.start("t").attempt.argv[:2] == ("/else/oumi", "train")
+    assert hand.start("s").attempt.argv[0] != "/else/oumi"
 
 
 def test_the_log_begins_with_run_and_attempt_and_older_ones_are_kept() -> None:
@@ -457,7 +457,7 @@ def test_a_training_goes_on_from_its_newest_whole_checkpoint() -> None:
     assert resume_point(hand.jobs[0], hand.attempt("t")) == "checkpoint-10"
     prepared = hand.start("t")
     flag = "--training.resume_from_checkpoint=../out/t/checkpoint-10"
-    assert prepared.attempt.argv == ("/opt/oumi", "train", flag)
+    assert prepared.attempt.argv == ("/else/oumi", "train", flag)
     assert prepared.detail == "resumes from checkpoint-10"
     assert os.path.isdir("out/t/checkpoint-30")  # its folder is as it was
 
