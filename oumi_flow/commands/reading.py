@@ -86,11 +86,14 @@ def _replaced(descriptor: int, path: str) -> bool:
 
 
 def _start_of_last(file: BinaryIO, lines: int) -> int:
-    """Where the last `lines` lines begin; read from the end, in blocks."""
+    """Where the last `lines` lines begin; read from the end, in blocks.
+
+    Of a line beyond all measure only the end is given, and none before it.
+    """
     end = file.seek(0, os.SEEK_END)
     if lines == 0:
         return end
-    at, seen = end, 0
+    at, seen, line_end = end, 0, end
     while at > 0:
         begin = max(0, at - _BLOCK)
         file.seek(begin)
@@ -100,8 +103,11 @@ def _start_of_last(file: BinaryIO, lines: int) -> int:
         position = len(block)
         while (position := block.rfind(b"\n", 0, position)) >= 0:
             seen += 1
+            line_end = begin + position
             if seen == lines:
-                return begin + position + 1
+                return line_end + 1
+        if line_end - begin > _LONGEST:
+            return line_end - _LONGEST
         at = begin
     return 0
 

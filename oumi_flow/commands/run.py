@@ -57,13 +57,14 @@ def _check_flags(options: argparse.Namespace) -> None:
     if options.cache:
         raise FlowError(
             "--cache: sharing results between workflows is not in this version",
-            hint="leave it out; results are kept per workflow",
+            hint="leave it out",
         )
 
 
 def _nothing_to_do(plan: Plan, opened: Opened, options: argparse.Namespace) -> int:
     """One line, and newer stamps kept where only those had changed. No lock, thread or folder."""
-    if plan.refreshed or opened.store.behind:
+    orphans = _new_orphans(plan, opened)
+    if plan.refreshed or opened.store.behind or orphans:
         _keep_stamps(plan, opened)
     if options.json:
         from oumi_flow.commands.planning import plan_events
@@ -72,11 +73,20 @@ def _nothing_to_do(plan: Plan, opened: Opened, options: argparse.Namespace) -> i
         for event in plan_events(plan, opened):
             print(to_line(event))
         return OK
-    from oumi_flow.ui.brief import no_op
+    from oumi_flow.ui.brief import leftovers, no_op
 
     if not options.quiet:
         print(no_op(opened.workflow.name, len(plan.steps)))
+        if orphans:
+            print(f"note: {leftovers(orphans, opened.workflow.path)}", file=sys.stderr)
     return OK
+
+
+def _new_orphans(plan: Plan, opened: Opened) -> list[str]:
+    """Folders of jobs no longer in the file, as far as the user has not been told of them yet."""
+    if not plan.orphans:
+        return []
+    return [name for name in plan.orphans if name not in opened.store.reported]
 
 
 def _keep_stamps(plan: Plan, opened: Opened) -> None:
@@ -87,7 +97,7 @@ def _keep_stamps(plan: Plan, opened: Opened) -> None:
         with opened.store.lock(new_run_id(), opened.workflow):
             for trace in plan.refreshed.values():
                 opened.store.keep(trace)
-            opened.store.write_index()
+            opened.store.write_index(plan.orphans)
     except FlowError:
         return
 
@@ -181,6 +191,7 @@ def _run(
     from oumi_flow.runner.watch import Watch
     from oumi_flow.store.runs import register_run
     from oumi_flow.tokens import TokenPool
+    from oumi_flow.ui.brief import leftovers
 
     workflow, store, base = opened.workflow, opened.store, os.getcwd()
     gpus, warnings = choose_gpus(plan, options)
@@ -214,6 +225,8 @@ def _run(
                 teller.say(Note(text))
             for note in warnings:
                 teller.say(note)
+            if orphans := _new_orphans(plan, opened):
+                teller.say(Note(leftovers(orphans, workflow.path)))
             finished = run_plan(
                 plan,
                 work=work,
@@ -232,7 +245,7 @@ def _run(
         log.close()
         if notifier is not None:
             notifier.close()
-    work.settle()
+    work.settle(plan.orphans)
     return _exit_code(finished)
 
 

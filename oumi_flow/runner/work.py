@@ -362,11 +362,12 @@ class Work:
 
     # -- at the end of the run --------------------------------------------------------------------
 
-    def settle(self) -> None:
+    def settle(self, reported: Iterable[str] = ()) -> None:
         """Look again at what was seen too soon after its last change, and write the index.
 
         So that the next run digests nothing. Blocks for some 20 ms, up to 2 s where times are
-        coarse. What cannot be written costs time next time, nothing else.
+        coarse. What cannot be written costs time next time, nothing else. `reported` are orphans
+        that the user was told of.
         """
         with suppress(FlowError, OSError):
             made = [(self._jobs[name], trace) for name, trace in self._traces.items()]
@@ -375,7 +376,7 @@ class Work:
             for trace in self._refreshed.values():
                 if trace.job not in self._traces:
                     self._store.keep(trace)
-            self._store.write_index()
+            self._store.write_index(reported)
 
 
 def _told(ending: Ending) -> str:

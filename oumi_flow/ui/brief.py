@@ -1,6 +1,8 @@
-"""The one line of a run that has nothing to do; alone here, so that saying it costs no imports."""
+"""What is said without a screen: alone here, so that saying it costs no imports."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 def no_op(workflow: str, jobs: int) -> str:
@@ -8,3 +10,15 @@ def no_op(workflow: str, jobs: int) -> str:
     from oumi_flow.text import count
 
     return f"{workflow}: up to date ({count(jobs, 'job')})"
+
+
+def leftovers(names: Sequence[str], path: str) -> str:
+    """That there are folders of jobs no longer in the file, and how to be rid of them."""
+    from oumi_flow.text import count
+
+    shown = ", ".join(names[:5]) + (f" (+{len(names) - 5} more)" if len(names) > 5 else "")
+    folders = count(len(names), "folder")
+    return (
+        f"{folders} of jobs that are no longer in the file: {shown}; "
+        f"`oumi-flow clean {path} --orphans` removes them"
+    )

@@ -299,6 +299,10 @@ def test_a_log_of_five_gigabytes_costs_no_memory(space: Space) -> None:
     assert {name: large[name] - small[name] < FLAT for name in small} == dict.fromkeys(small, True)
     result = space.command("logs", "workflow.yaml", "b", "-n", "2")
     assert result.out == "CUDA out of memory\nlast words\n"
+    # The line before is the five gigabytes: only its end is worth a look.
+    result = space.command("logs", "workflow.yaml", "b", "-n", "3")
+    assert result.out.endswith("\0\nCUDA out of memory\nlast words\n")
+    assert len(result.out) < 2_000_000
     assert "last words" in space.command("errors", "workflow.yaml").out
 
 

@@ -249,6 +249,20 @@ def test_always_run_and_orphans(space: Space) -> None:
     assert space.exists("out/a")
 
 
+def test_folders_of_jobs_no_longer_in_the_file_are_told_of_once(space: Space) -> None:
+    space.workflow(space.job("a"), space.job("b"), space.job("c"))
+    space.run()
+    space.workflow(space.job("a"))
+    first = space.run()
+    assert first.out.strip() == "flow: up to date (1 job)"
+    assert "2 folders of jobs that are no longer in the file: b, c" in first.err
+    assert "oumi-flow clean workflow.yaml --orphans" in first.err
+    assert space.run().err == ""
+    space.workflow(space.job("a", "echo changed"))
+    assert "no longer in the file" not in space.run().text
+    assert "no longer in the file" in space.run("--dry-run").text
+
+
 def test_rename_keeps_what_was_made(space: Space) -> None:
     space.workflow(
         space.job("old", "date +%N > ${{ job.output_dir }}/x", outputs=["${{ job.output_dir }}/x"])
