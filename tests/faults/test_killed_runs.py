@@ -5,22 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.flow.conftest import Space
-
-
-def wait_for(condition: Callable[[], bool], what: str, limit: float = 60.0) -> None:
-    """Poll until `condition` holds; the limit only ends a test that is wrong."""
-    end = time.monotonic() + limit
-    while not condition():
-        if time.monotonic() > end:
-            raise AssertionError(f"never happened: {what}")
-        time.sleep(0.01)
+from tests.flow.conftest import Space, wait_for
 
 
 def build(space: Space) -> None:
