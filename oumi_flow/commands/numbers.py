@@ -9,6 +9,7 @@ from oumi_flow.errors import FlowError
 
 if TYPE_CHECKING:
     from oumi_flow.commands.opening import Opened
+    from oumi_flow.model import Job
     from oumi_flow.ui.tables import MetricRow
 
 
@@ -36,11 +37,22 @@ def rows(opened: Opened, jobs: Sequence[str], earlier: str | None) -> list[Metri
             MetricRow(
                 job=job.name,
                 metrics=values,
-                config=dict(job.parts.get("config") or {}),
+                config=_config(job),
+                verb=job.verb,
                 before=None if before is None else before.get(job.name, {}),
             )
         )
     return found
+
+
+def _config(job: Job) -> dict[str, Any]:
+    """The config as the job gets it: what an upstream makes by its path, not by its symbol."""
+    paths = {item.key: item.path for item in job.inputs}
+    config: dict[str, Any] = dict(job.parts.get("config") or {})
+    return {
+        key: paths.get(value, value) if isinstance(value, str) else value
+        for key, value in config.items()
+    }
 
 
 def _of_run(opened: Opened, run_id: str) -> dict[str, dict[str, Any]]:

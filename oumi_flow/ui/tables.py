@@ -177,13 +177,24 @@ class MetricRow:
     metrics: Mapping[str, Any]
     config: Mapping[str, Any] = field(default_factory=dict)
     before: Mapping[str, Any] | None = None
+    verb: str = ""
 
 
 def differing_keys(rows: Sequence[MetricRow]) -> list[str]:
-    """The config keys that do not have the same value in all rows which have a config."""
-    configs = [row.config for row in rows if row.config]
-    keys = dict.fromkeys(key for config in configs for key in config)
-    return [key for key in keys if len({repr(config.get(key, _ABSENT)) for config in configs}) > 1]
+    """The config keys that do not have the same value in all rows of a verb.
+
+    A training and an evaluation differ in everything; what is compared are trainings.
+    """
+    of_verb: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if row.config:
+            of_verb.setdefault(row.verb, []).append(row.config)
+    differ: dict[str, None] = {}
+    for configs in of_verb.values():
+        for key in dict.fromkeys(key for config in configs for key in config):
+            if len({repr(config.get(key, _ABSENT)) for config in configs}) > 1:
+                differ[key] = None
+    return list(differ)
 
 
 _ABSENT = object()

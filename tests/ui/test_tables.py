@@ -204,3 +204,12 @@ def test_nothing_from_outside_acts_on_the_terminal() -> None:
         why_text(Why(EVIL, EVIL, "run", [EVIL], [(EVIL, EVIL)], [EVIL], [EVIL]), color),
     ]
     assert all(harmless(text) for text in texts)
+
+
+def test_only_jobs_of_one_verb_are_compared() -> None:
+    rows = [
+        MetricRow("train-a", {"loss": 1.0}, {"lr": 0.1, "steps": 5}, verb="train"),
+        MetricRow("train-b", {"loss": 2.0}, {"lr": 0.2, "steps": 5}, verb="train"),
+        MetricRow("eval", {"acc": 1.0}, {"tasks": "sums", "steps": 9}, verb="evaluate"),
+    ]
+    assert differing_keys(rows) == ["lr"]
