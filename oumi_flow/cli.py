@@ -94,7 +94,7 @@ def _dispatch(words: list[str]) -> int:
             )
     folder = getattr(options, "chdir", None)
     if folder:
-        # As make does: go there first. The one change of folder in the house.
+        # As make does: go there first. Commands may go to a workflow's base folder; nobody else.
         try:
             os.chdir(folder)
         except OSError as error:

@@ -84,16 +84,6 @@ def check_late(node: Node, text: str, late: tuple[Check, str]) -> tuple[Any, lis
     return value, report.problems
 
 
-def job_fields() -> tuple[str, ...]:
-    """The fields that a job may have, in the schema's order."""
-    return tuple(read_schema()["$defs"]["job"]["properties"])
-
-
-def default_of(field: str) -> Json:
-    """The default that the schema states for a field of a job."""
-    return read_schema()["$defs"]["job"]["properties"][field].get("default")
-
-
 _WORDS = {
     "object": "a mapping",
     "array": "a list",
