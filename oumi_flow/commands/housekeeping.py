@@ -177,7 +177,7 @@ def _jobs_below(opened: Opened, doomed: Sequence[str]) -> list[str]:
 def _refuse_living(store: Store, names: Iterable[str], file: str) -> None:
     """Raise Locked for a job whose process outlived its run: only its records lead to it."""
     from oumi_flow.errors import Locked
-    from oumi_flow.executors.local import is_alive, recorded
+    from oumi_flow.executors.handles import is_alive, recorded
 
     for name in names:
         attempt = store.read_attempt(name)

@@ -273,7 +273,7 @@ def _board(found: Found) -> Board:
 def _alive(found: Found, board: Board) -> set[str]:
     """Jobs of a lost run whose processes live on; nothing is changed by looking."""
     from oumi_flow.executors.base import Handle
-    from oumi_flow.executors.local import is_alive
+    from oumi_flow.executors.handles import is_alive
 
     return {
         name

@@ -1,4 +1,4 @@
-"""Jobs as processes of this machine, each under a supervisor of its own (supervise.py).
+"""Jobs as processes of this machine, each under a supervisor of its own (supervision.py).
 
 Starts the server that forks the supervisors, hands it attempts, and hears of their ends. When the
 server is gone, or the attempts are those of a lost run, their supervisors are watched one by one:
@@ -16,25 +16,17 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from oumi_flow.executors import supervise
-from oumi_flow.executors.base import (
-    TOKEN_VARIABLE,
-    Attempt,
-    Exit,
-    Handle,
-    Rejected,
-    Submitted,
-    Unknown,
-)
+from oumi_flow.executors.base import Attempt, Exit, Handle, Rejected, Submitted, Unknown
+from oumi_flow.executors.handles import Watched, is_alive, open_attempt, read_exit, settled
+from oumi_flow.executors.leftovers import stop_leftovers
+from oumi_flow.executors.orders import line_of, order_of
+from oumi_flow.executors.processes import boot_id, send_signal
+from oumi_flow.executors.server_process import ServerProcess
+from oumi_flow.executors.wire import MAX_DESCRIPTORS
 
-_SEND_TIMEOUT = 30.0  # seconds for a server that does not read; it is dead or stopped then
 _LOOK_AGAIN = 0.2  # seconds between looks at processes that no descriptor stands for
-_STUBBORN = 10.0  # seconds for the kernel to end what was killed
-_OPEN_STATES = ("starting", "running")  # of an attempt that nobody has written an end for
-_KEPT_VARIABLES = ("PATH", "TMPDIR", TOKEN_VARIABLE)  # the server needs no secrets
 
 
 class LocalExecutor:
@@ -42,9 +34,9 @@ class LocalExecutor:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        self._server: _Server | None = None
+        self._server: ServerProcess | None = None
         self._own: dict[str, Handle] = {}  # submitted here, no end known
-        self._adopted: dict[str, _Watched] = {}  # watched by their supervisor's process
+        self._adopted: dict[str, Watched] = {}  # watched by their supervisor's process
         self._ended: dict[str, Exit] = {}  # not told yet
         self._asked: dict[str, int] = {}  # token -> strongest signal sent
         self._poller = select.poll()
@@ -75,16 +67,16 @@ class LocalExecutor:
 
     def _submit(self, attempt: Attempt) -> Submitted:
         try:
-            line = _order(attempt)
+            line = order_of(attempt)
         except (UnicodeError, ValueError) as error:
             return Rejected(attempt.token, f"could not start: {error}")
-        if len(attempt.descriptors) > supervise.MAX_DESCRIPTORS:
+        if len(attempt.descriptors) > MAX_DESCRIPTORS:
             return Rejected(attempt.token, "could not start: too many GPU tokens at once")
         try:
             if self._server is not None and self._server.is_gone():
                 self._drop_server()
             if self._server is None:
-                self._server = _Server(self._report_end)
+                self._server = ServerProcess(self._report_end)
                 self._poller.register(self._server.orders, select.POLLHUP)
         except OSError as error:
             return Rejected(attempt.token, f"could not start its supervisor: {error.strerror}")
@@ -116,7 +108,7 @@ class LocalExecutor:
         for token, handle in own.items():
             self._read_reports()
             if token not in self._ended:
-                self._adopt(_settled(handle))
+                self._adopt(settled(handle))
 
     # watching
 
@@ -188,19 +180,19 @@ class LocalExecutor:
         """Its supervisor is gone; what it left on disk says how, or nobody knows."""
         found = read_exit(handle.state_dir, handle.token)
         if found is None:
-            self.stop_leftovers([handle], grace=0.0)
+            stop_leftovers([handle], grace=0.0)
             found = Exit(handle.token, lost=True, finished=time.time())
         self._end(found)
 
     def _adopt(self, handle: Handle) -> None:
         if handle.token in self._adopted:
             return
-        watched = _Watched(handle)
+        watched = Watched(handle)
         self._adopted[handle.token] = watched
         if watched.pidfd >= 0:
             self._poller.register(watched.pidfd, select.POLLIN)
 
-    def _unwatch(self, token: str) -> _Watched | None:
+    def _unwatch(self, token: str) -> Watched | None:
         watched = self._adopted.pop(token, None)
         if watched is not None and watched.pidfd >= 0:
             self._poller.unregister(watched.pidfd)
@@ -235,7 +227,7 @@ class LocalExecutor:
         if handle.token in self._own and self._server is not None:
             order = {"cancel": handle.token, "now": number == signal.SIGUSR1}
             try:
-                self._server.send(_line(order), ())
+                self._server.send(line_of(order), ())
                 return
             except OSError:
                 self._drop_server()
@@ -244,7 +236,7 @@ class LocalExecutor:
         self._adopt(handle)
         watched = self._adopted[handle.token]
         if not watched.has_ended():
-            supervise.send_signal(watched.handle.pid, number)
+            send_signal(watched.handle.pid, number)
 
     # what earlier runs left
 
@@ -257,44 +249,15 @@ class LocalExecutor:
         alive: list[Handle] = []
         headless: list[Handle] = []
         for state_dir in state_dirs:
-            handle = _open_attempt(state_dir)
+            handle = open_attempt(state_dir)
             if handle is None:
                 continue
             if is_alive(handle):
                 alive.append(handle)
-            elif read_exit(state_dir, handle.token) is None and handle.boot_id == _boot():
+            elif read_exit(state_dir, handle.token) is None and handle.boot_id == boot_id():
                 headless.append(handle)
-        self.stop_leftovers(headless, grace)
+        stop_leftovers(headless, grace)
         return alive
-
-    def stop_leftovers(self, handles: Sequence[Handle], grace: float = 5.0) -> int:
-        """Stop all processes of attempts whose supervisors are gone; how many there were.
-
-        They are known by TOKEN_VARIABLE in their environment, by a session that such a process
-        leads or is in, and by descent from them. Blocks until they are gone, which is at most
-        `grace` seconds and what the kernel needs; what may not be signalled, or hangs in the
-        kernel for ten seconds more, is left.
-        """
-        tokens = {handle.token for handle in handles if handle.token}
-        if not tokens:
-            return 0
-        seen: set[tuple[int, int]] = set()
-        kill_at = time.monotonic() + grace
-        pause = 0.01
-        while remnants := _remnants(tokens):
-            killing = time.monotonic() >= kill_at
-            signalled = False
-            for process in remnants:
-                name = (process.pid, process.start_ticks)
-                if killing or name not in seen:
-                    sent = _signal_exactly(process, signal.SIGKILL if killing else signal.SIGTERM)
-                    signalled = sent or signalled
-                seen.add(name)
-            if killing and (not signalled or time.monotonic() >= kill_at + _STUBBORN):
-                break
-            time.sleep(pause)
-            pause = min(0.25, pause * 1.5)
-        return len(seen)
 
     def log(self, handle: Handle) -> str:
         return handle.log
@@ -315,245 +278,3 @@ class LocalExecutor:
                 self._woken = self._waker = -1
             self._reports.close()
             self._report_end.close()
-
-
-class _Server:
-    """Our end of the process that forks supervisors."""
-
-    def __init__(self, report_end: socket.socket) -> None:
-        """Raises OSError when no process can be started."""
-        self.orders, theirs = socket.socketpair()
-        self.orders.settimeout(_SEND_TIMEOUT)
-        try:
-            self.pid = _start_server(theirs, report_end)
-        except OSError:
-            self.orders.close()
-            raise
-        finally:
-            theirs.close()
-
-    def send(self, line: bytes, descriptors: Sequence[int]) -> None:
-        """Raises OSError; the server is of no use any more then."""
-        sent = 0
-        if descriptors:
-            sent = socket.send_fds(self.orders, [line], list(descriptors))
-        self.orders.sendall(line[sent:])
-
-    def is_gone(self) -> bool:
-        poller = select.poll()
-        poller.register(self.orders, select.POLLHUP)
-        return bool(poller.poll(0))
-
-    def close(self) -> None:
-        """It leaves when it sees the end of its orders; a stopped one is not waited for."""
-        self.orders.close()
-        deadline = time.monotonic() + 2.0
-        pause = 0.0005
-        while True:
-            try:
-                if os.waitpid(self.pid, os.WNOHANG)[0] or time.monotonic() > deadline:
-                    return
-            except ChildProcessError:
-                return
-            time.sleep(pause)
-            pause = min(0.05, pause * 2)
-
-
-def _start_server(orders: socket.socket, reports: socket.socket) -> int:
-    import fcntl
-
-    # Source descriptors above all targets: no dup2 can overwrite one, none is its own target.
-    sources = [fcntl.fcntl(one, fcntl.F_DUPFD_CLOEXEC, 16) for one in (orders, reports)]
-    folder = os.path.dirname(supervise.__file__)
-    # By import rather than by path: a program given by path is compiled at every start.
-    program = f"import sys; sys.path.append({folder!r}); import supervise; supervise.main()"
-    env = {
-        name: value
-        for name, value in os.environ.items()
-        if name in _KEPT_VARIABLES or name.startswith("LD_")
-    }
-    null = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)]
-    try:
-        return os.posix_spawn(
-            sys.executable,
-            [sys.executable, "-I", "-S", "-c", program],
-            env,
-            file_actions=[
-                *null,
-                (os.POSIX_SPAWN_DUP2, sources[0], supervise.ORDERS),
-                (os.POSIX_SPAWN_DUP2, sources[1], supervise.REPORTS),
-            ],
-            setsigmask=(),
-        )
-    finally:
-        for fd in sources:
-            os.close(fd)
-
-
-class _Watched:
-    """A supervisor that is no child of our server, seen from outside."""
-
-    def __init__(self, handle: Handle) -> None:
-        self.handle = handle if handle.pid else _settled(handle)
-        self.token = handle.token
-        self.pidfd = -1
-        if is_alive(self.handle) and hasattr(os, "pidfd_open"):
-            try:
-                self.pidfd = os.pidfd_open(self.handle.pid)
-            except OSError:
-                self.pidfd = -1
-
-    def has_ended(self) -> bool:
-        return not is_alive(self.handle)
-
-    def close(self) -> None:
-        if self.pidfd >= 0:
-            os.close(self.pidfd)
-            self.pidfd = -1
-
-
-# --- state files and processes -------------------------------------------------------------------
-
-
-def recorded(state_dir: str) -> Handle | None:
-    """The handle in that folder's attempt.json, of a live process or a dead one. Writes nothing."""
-    try:
-        state = supervise.StateDir(state_dir)
-    except OSError:
-        return None
-    try:
-        return _as_handle(state.read("attempt.json").get("handle"), state_dir)
-    finally:
-        state.close()
-
-
-def is_alive(handle: Handle) -> bool:
-    """Whether its supervisor runs: that pid, started at that time, since that boot."""
-    return handle.boot_id == _boot() and supervise.is_alive(handle.pid, handle.start_ticks)
-
-
-def read_exit(state_dir: str, token: str) -> Exit | None:
-    """What exit.json says of that attempt; None when it says nothing of it."""
-    try:
-        state = supervise.StateDir(state_dir)
-    except OSError:
-        return None
-    try:
-        data = state.read("exit.json")
-    finally:
-        state.close()
-    return Exit.from_json(data) if data.get("token") == token else None
-
-
-def _open_attempt(state_dir: str) -> Handle | None:
-    """The handle of an attempt without an end; one without a handle can never start after this."""
-    try:
-        state = supervise.StateDir(state_dir)
-    except OSError:
-        return None
-    try:
-        attempt = state.read("attempt.json")
-        token = attempt.get("token")
-        if attempt.get("state", "running") not in _OPEN_STATES or not isinstance(token, str):
-            return None
-        return _as_handle(attempt.get("handle") or state.revoke(token), state_dir)
-    except OSError:
-        return None
-    finally:
-        state.close()
-
-
-def _settled(handle: Handle) -> Handle:
-    """The handle as its supervisor recorded it. One that has not done so by now never will."""
-    try:
-        state = supervise.StateDir(handle.state_dir)
-    except OSError:
-        return handle
-    try:
-        return _as_handle(state.revoke(handle.token), handle.state_dir) or handle
-    except OSError:
-        return handle
-    finally:
-        state.close()
-
-
-def _as_handle(data: Any, state_dir: str) -> Handle | None:
-    if not isinstance(data, Mapping):
-        return None
-    try:
-        return Handle.from_json({**data, "state_dir": state_dir})
-    except ValueError:
-        return None
-
-
-def _boot() -> str:
-    return supervise.boot_id()
-
-
-def _remnants(tokens: set[str]) -> list[supervise.Process]:
-    """Living processes that belong to attempts with these tokens, ourselves excepted."""
-    marks = [f"{TOKEN_VARIABLE}={token}".encode() for token in tokens]
-    living = [one for one in supervise.all_processes() if one.lives and one.pid != os.getpid()]
-    found = {one.pid for one in living if _is_marked(one.pid, marks)}
-    sessions = {one.session for one in living if one.pid in found} - {os.getsid(0), 0}
-    size = -1
-    while size != len(found):
-        size = len(found)
-        found |= {one.pid for one in living if one.parent in found or one.session in sessions}
-    return [one for one in living if one.pid in found]
-
-
-def _is_marked(pid: int, marks: list[bytes]) -> bool:
-    try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            variables = file.read().split(b"\0")
-    except OSError:
-        return False
-    return any(mark in variables for mark in marks)
-
-
-def _signal_exactly(process: supervise.Process, number: int) -> bool:
-    """Signal that process, not one that has its pid by now. False: it may not be signalled."""
-    now = supervise.read_process(process.pid)
-    if now is None or now.start_ticks != process.start_ticks:
-        return True
-    sent = supervise.send_signal(process.pid, number)
-    supervise.send_signal(process.pid, signal.SIGCONT)
-    return sent
-
-
-# --- orders --------------------------------------------------------------------------------------
-
-
-def _order(attempt: Attempt) -> bytes:
-    """The line that starts an attempt. Raises ValueError for text that no process can be given."""
-    env = {_text(name): _text(value) for name, value in attempt.env.items()}
-    env[TOKEN_VARIABLE] = attempt.token
-    if any("=" in name or not name for name in env):
-        raise ValueError("a variable of its environment has an empty name or one with =")
-    start = {
-        "token": attempt.token,
-        "run_id": attempt.run_id,
-        "job": attempt.job,
-        "number": attempt.number,
-        "argv": [_text(word) for word in attempt.argv],
-        "cwd": _text(attempt.cwd),
-        "env": env,
-        "mask": [_text(value) for value in attempt.mask],
-        "limit": attempt.limit,
-        "grace": attempt.grace,
-        "state_dir": _text(attempt.state_dir),
-        "log": _text(attempt.log),
-    }
-    return _line({"start": start, "descriptors": len(attempt.descriptors)})
-
-
-def _line(order: Mapping[str, Any]) -> bytes:
-    return json.dumps(order, separators=(",", ":")).encode() + b"\n"
-
-
-def _text(value: str) -> str:
-    """Bytes as Latin-1, the form that orders have."""
-    if "\0" in value:
-        raise ValueError("its command line or environment holds a zero byte")
-    return value if value.isascii() else os.fsencode(value).decode("latin-1")

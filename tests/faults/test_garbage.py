@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from oumi_flow.cli import main
-from oumi_flow.executors.local import read_exit, recorded
+from oumi_flow.executors.handles import read_exit, recorded
 from oumi_flow.store import Store
 from tests.flow.conftest import Result, Space
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from oumi_flow.executors.supervise import read_process
+from oumi_flow.executors.processes import read_process
 from tests.flow.conftest import Result, Space, wait_for
 
 # Trains in steps of ten up to thirty, and notes what it was given. A checkpoint's state is

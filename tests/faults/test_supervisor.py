@@ -21,9 +21,11 @@ from typing import Any, TypeVar
 
 import pytest
 
-from oumi_flow.executors import supervise
+from oumi_flow.executors import processes
 from oumi_flow.executors.base import TOKEN_VARIABLE, Attempt, Exit, Handle
-from oumi_flow.executors.local import LocalExecutor, is_alive, read_exit, recorded
+from oumi_flow.executors.handles import is_alive, read_exit, recorded
+from oumi_flow.executors.local import LocalExecutor
+from oumi_flow.executors.spawn import spawn
 
 T = TypeVar("T")
 PATIENCE = 60.0  # seconds
@@ -59,7 +61,7 @@ def pids_in(path: Path, count: int) -> list[int]:
 
 
 def lives(pid: int) -> bool:
-    process = supervise.read_process(pid)
+    process = processes.read_process(pid)
     return process is not None and process.lives
 
 
@@ -273,10 +275,10 @@ def test_a_python_without_posix_spawn_setsid_forks_instead(
         assert program is not None
         script = [b"bash", b"-c", b"ps -o sid= -p $$; echo $$; grep SigIgn /proc/self/status"]
         env = {b"PATH": os.environb[b"PATH"]}
-        pid = supervise.spawn(program.encode(), script, env, log.fileno())
+        pid = spawn(program.encode(), script, env, log.fileno())
         assert os.waitpid(pid, 0)[1] == 0
         with pytest.raises(FileNotFoundError):
-            supervise.spawn(b"/no/such", [b"x"], {}, log.fileno())
+            spawn(b"/no/such", [b"x"], {}, log.fileno())
     session, own, ignored = (tmp_path / "log").read_text().splitlines()
     assert int(session) == int(own) == pid
     assert int(ignored.split()[1], 16) == 0
@@ -428,7 +430,7 @@ def test_a_stopped_job_may_tidy_up_too(space: Space) -> None:
         grace=1000.0,
     )
     (pid,) = pids_in(space.root / "pid", 1)
-    until(lambda: getattr(supervise.read_process(pid), "state", "") == "T", "it is stopped")
+    until(lambda: getattr(processes.read_process(pid), "state", "") == "T", "it is stopped")
     space.executor.cancel([handle], 1000.0)
     assert space.end(handle).code == 5
 
@@ -546,7 +548,7 @@ def test_no_runner_is_left_behind_in_the_process_list(space: Space) -> None:
     attempt = space.attempt("a", ["bash", "-c", "echo up; sleep 0.2"])
     with start_runner([attempt]) as runner:
         written(Path(attempt.log))
-        servers = [pid for pid in supervise.descendants(runner.pid) if serves(pid)]
+        servers = [pid for pid in processes.descendants(runner.pid) if serves(pid)]
         assert len(servers) == 1
         runner.kill()
     supervisor = space.supervisor(Handle(attempt.token, state_dir=attempt.state_dir)).pid
@@ -586,7 +588,7 @@ def test_a_killed_server_costs_no_attempt(space: Space) -> None:
     os.mkfifo(gate)
     handle = space.bash("a", f"echo up; read line < {gate}; exit $line")
     written(space.root / "out" / "a" / "job.log")
-    (server,) = [pid for pid in supervise.descendants(os.getpid()) if serves(pid)]
+    (server,) = [pid for pid in processes.descendants(os.getpid()) if serves(pid)]
     os.kill(server, signal.SIGKILL)
     until(lambda: not lives(server))
     other = space.bash("b", "exit 3")
@@ -598,8 +600,9 @@ def test_a_killed_server_costs_no_attempt(space: Space) -> None:
 def test_a_server_killed_with_orders_unread_starts_none_of_them(space: Space) -> None:
     first = space.bash("a", "exit 0")
     assert space.end(first).code == 0
-    (server,) = [pid for pid in supervise.descendants(os.getpid()) if serves(pid)]
+    (server,) = [pid for pid in processes.descendants(os.getpid()) if serves(pid)]
     os.kill(server, signal.SIGSTOP)
+    until(lambda: getattr(processes.read_process(server), "state", "") == "T", "it is stopped")
     handle = space.bash("b", f"echo ran > {space.root}/ran")
     os.kill(server, signal.SIGKILL)
     end = space.end(handle)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from oumi_flow.executors import supervise
+from oumi_flow.executors import processes
 from oumi_flow.executors.local import LocalExecutor
 from oumi_flow.model import GpuRequest
 from oumi_flow.tokens import Gpu, TokenPool
@@ -89,7 +89,7 @@ def test_a_token_is_held_until_the_jobs_tree_is_gone(tmp_path: Path, killed: str
     assert is_free(pool, 1)
     if killed == "runner and supervisor":
         os.kill(handle.pid, signal.SIGKILL)
-        until(lambda: not supervise.is_alive(handle.pid, handle.start_ticks), "it is dead")
+        until(lambda: not processes.is_alive(handle.pid, handle.start_ticks), "it is dead")
         assert not is_free(pool, 0)  # the job computes on it still
         assert executor.find([str(state)], grace=0) == []
     else:

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from oumi_flow.executors import supervise
+from oumi_flow.executors import processes
 from tests.flow.conftest import Result, Space, wait_for
 
 # Everybody writes a pid to `pids` and then lives for ever, deaf to SIGTERM: a child, a child in a
@@ -78,7 +78,7 @@ def members(space: Space) -> list[int]:
 
 
 def lives(pid: int) -> bool:
-    process = supervise.read_process(pid)
+    process = processes.read_process(pid)
     return process is not None and process.lives
 
 
@@ -157,7 +157,7 @@ def test_a_job_that_is_stopped_can_be_cancelled(space: Space) -> None:
     pid = int(space.read("pids"))
 
     def stopped() -> bool:
-        seen = supervise.read_process(pid)
+        seen = processes.read_process(pid)
         return seen is not None and seen.state == "T"
 
     wait_for(stopped, "it has stopped itself")
@@ -271,7 +271,7 @@ def test_the_server_killed_costs_no_job(space: Space) -> None:
     wait_for(lambda: space.exists("up"), "a runs")
     (server,) = [
         pid
-        for pid in supervise.descendants(process.pid)
+        for pid in processes.descendants(process.pid)
         if Path(f"/proc/{pid}/comm").read_text() == "oumi-flow-serve\n"
     ]
     os.kill(server, signal.SIGKILL)

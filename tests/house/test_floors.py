@@ -6,6 +6,7 @@ A room is a module or package directly below `oumi_flow`. It imports from lower 
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -154,16 +155,34 @@ def test_each_package_has_its_one_room(package: str, rooms: set[str]) -> None:
     assert not wrong, f"{package} is imported outside {sorted(rooms)}: {wrong}"
 
 
-def test_the_supervisor_needs_the_standard_library_alone() -> None:
-    """It runs as a program of its own, with `-I -S`."""
-    import sys
+def supervisor_rooms() -> set[str]:
+    """What the program that supervises jobs is made of, found from its start."""
+    known = {path: tree for _, path, tree in modules()}
+    found: set[str] = set()
+    todo = ["executors/supervise.py"]
+    while todo:
+        path = todo.pop()
+        found.add(path)
+        for name, _ in imports(known[path]):
+            file = name.removeprefix("oumi_flow.").replace(".", "/") + ".py"
+            if name.startswith("oumi_flow") and file not in found:
+                assert file in known, f"{path} imports {name}: import the module itself"
+                todo.append(file)
+    return found
 
+
+def test_the_supervisor_needs_the_standard_library_and_siblings_alone() -> None:
+    """It runs as a program of its own, with `-I -S`; each import costs every run."""
+    rooms = supervisor_rooms()
+    allowed = set(sys.stdlib_module_names) | {"__future__", "oumi_flow"}
+    dear = {"dataclasses", "inspect", "logging", "pathlib", "subprocess", "tempfile", "threading"}
     for _, path, tree in modules():
-        if path == "executors/supervise.py":
+        if path in {*rooms, "__init__.py", "executors/__init__.py"}:
+            assert path.startswith("executors/") or path == "__init__.py"
             used = {name.split(".")[0] for name, _ in imports(tree)}
-            assert used <= set(sys.stdlib_module_names) | {"__future__"}
-            return
-    raise AssertionError("executors/supervise.py is gone")
+            assert used <= allowed - dear, f"{path}: {used - (allowed - dear)}"
+    assert "executors/base.py" not in rooms
+    assert "executors/supervision.py" in rooms
 
 
 def test_nobody_prints_below_ui_and_commands() -> None:
@@ -180,10 +199,11 @@ def test_nobody_prints_below_ui_and_commands() -> None:
 
 def test_nobody_exits_the_process() -> None:
     """Exit codes are values; the supervisor's own processes and `python -m` are what may exit."""
+    allowed = {"__main__.py", "executors/spawn.py", "executors/supervise.py", "oumi_ask.py"}
     wrong = [
         f"{path}:{line}: {name}"
         for _, path, tree in modules()
-        if path not in ("__main__.py", "executors/supervise.py", "oumi_ask.py")
+        if path not in allowed
         for name, line in calls(tree, "sys.exit", "exit", "quit", "os._exit", "os.abort")
     ]
     assert not wrong
@@ -206,8 +226,8 @@ def test_the_process_keeps_its_environment_and_folder() -> None:
         for name, line in calls(tree, "os.putenv", "os.unsetenv", "os.environ.update"):
             wrong.append(f"{path}:{line}: {name}")
         for name, line in calls(tree, "os.chdir", "os.fchdir"):
-            # The supervisor's child, between fork and exec, goes to its own folder.
-            if room not in ("cli", "commands") and path != "executors/supervise.py":
+            # A supervisor, which is its job's own process, goes to the job's folder.
+            if room not in ("cli", "commands") and path != "executors/supervision.py":
                 wrong.append(f"{path}:{line}: {name}")
         for node in ast.walk(tree):
             targets = (

@@ -13,8 +13,11 @@ from hypothesis import strategies as st
 
 from oumi_flow.errors import FlowError
 from oumi_flow.executors.base import Attempt, Exit, Handle, Rejected, find_executor
-from oumi_flow.executors.local import LocalExecutor, is_alive, read_exit, recorded
-from oumi_flow.executors.supervise import Masker, Refused, StateDir, boot_id, read_process
+from oumi_flow.executors.handles import is_alive, read_exit, recorded
+from oumi_flow.executors.local import LocalExecutor
+from oumi_flow.executors.mask import Masker
+from oumi_flow.executors.processes import boot_id, read_process
+from oumi_flow.executors.state_dir import Refused, StateDir
 
 # Few letters, so that secrets overlap, contain each other and repeat themselves.
 few_letters = st.text("ab", min_size=6, max_size=9).map(str.encode)

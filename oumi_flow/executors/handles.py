@@ -1,0 +1,111 @@
+"""Attempts as they are on disk: whose process looks after them, whether it lives, how they ended.
+
+Reads attempt.json and exit.json of one folder at a time; the only thing it ever writes is that an
+attempt which nobody looks after yet may not be started any more. Stops nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from oumi_flow.executors import processes
+from oumi_flow.executors.base import Exit, Handle
+from oumi_flow.executors.processes import boot_id
+from oumi_flow.executors.state_dir import StateDir
+
+_OPEN_STATES = ("starting", "running")  # of an attempt that nobody has written an end for
+
+
+def recorded(state_dir: str) -> Handle | None:
+    """The handle in that folder's attempt.json, of a live process or a dead one. Writes nothing."""
+    try:
+        state = StateDir(state_dir)
+    except OSError:
+        return None
+    try:
+        return _as_handle(state.read("attempt.json").get("handle"), state_dir)
+    finally:
+        state.close()
+
+
+def is_alive(handle: Handle) -> bool:
+    """Whether its supervisor runs: that pid, started at that time, since that boot."""
+    return handle.boot_id == boot_id() and processes.is_alive(handle.pid, handle.start_ticks)
+
+
+def read_exit(state_dir: str, token: str) -> Exit | None:
+    """What exit.json says of that attempt; None when it says nothing of it."""
+    try:
+        state = StateDir(state_dir)
+    except OSError:
+        return None
+    try:
+        data = state.read("exit.json")
+    finally:
+        state.close()
+    return Exit.from_json(data) if data.get("token") == token else None
+
+
+def open_attempt(state_dir: str) -> Handle | None:
+    """The handle of an attempt without an end; one without a handle can never start after this."""
+    try:
+        state = StateDir(state_dir)
+    except OSError:
+        return None
+    try:
+        attempt = state.read("attempt.json")
+        token = attempt.get("token")
+        if attempt.get("state", "running") not in _OPEN_STATES or not isinstance(token, str):
+            return None
+        return _as_handle(attempt.get("handle") or state.revoke(token), state_dir)
+    except OSError:
+        return None
+    finally:
+        state.close()
+
+
+def settled(handle: Handle) -> Handle:
+    """The handle as its supervisor recorded it. One that has not done so by now never will."""
+    try:
+        state = StateDir(handle.state_dir)
+    except OSError:
+        return handle
+    try:
+        return _as_handle(state.revoke(handle.token), handle.state_dir) or handle
+    except OSError:
+        return handle
+    finally:
+        state.close()
+
+
+def _as_handle(data: Any, state_dir: str) -> Handle | None:
+    if not isinstance(data, Mapping):
+        return None
+    try:
+        return Handle.from_json({**data, "state_dir": state_dir})
+    except ValueError:
+        return None
+
+
+class Watched:
+    """A supervisor that is no child of our server, seen from outside."""
+
+    def __init__(self, handle: Handle) -> None:
+        self.handle = handle if handle.pid else settled(handle)
+        self.token = handle.token
+        self.pidfd = -1
+        if is_alive(self.handle) and hasattr(os, "pidfd_open"):
+            try:
+                self.pidfd = os.pidfd_open(self.handle.pid)
+            except OSError:
+                self.pidfd = -1
+
+    def has_ended(self) -> bool:
+        return not is_alive(self.handle)
+
+    def close(self) -> None:
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1

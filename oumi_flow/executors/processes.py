@@ -1,0 +1,112 @@
+"""Processes of this machine as /proc shows them: who lives, who is whose child, and signals.
+
+Of a process that may not be seen nothing is known; standard library only.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+from oumi_flow.executors.files import slurp
+
+
+class Process(NamedTuple):
+    """One line of /proc/PID/stat, as far as we care (proc(5))."""
+
+    pid: int
+    state: str
+    parent: int
+    group: int
+    session: int
+    start_ticks: int  # since boot; with the pid it names a process for ever
+
+    @property
+    def lives(self) -> bool:
+        return self.state not in "ZXx"
+
+
+def read_process(pid: int) -> Process | None:
+    """The process as it is now; None when there is none (or it may not be seen)."""
+    text = slurp(f"/proc/{pid}/stat")
+    head, _, rest = text.rpartition(b")")  # a process may have brackets in its name
+    if not head:
+        return None
+    fields = rest.split()
+    return Process(
+        pid,
+        fields[0].decode(),
+        int(fields[1]),
+        int(fields[2]),
+        int(fields[3]),
+        start_ticks_in(text),
+    )
+
+
+def start_ticks_in(text: bytes) -> int:
+    """The start time in what /proc/PID/stat says."""
+    return int(text.rpartition(b")")[2].split()[19])
+
+
+def all_processes() -> list[Process]:
+    """Everything that /proc shows."""
+    found = (read_process(int(name)) for name in os.listdir("/proc") if name.isdigit())
+    return [process for process in found if process is not None]
+
+
+def is_alive(pid: int, start_ticks: int) -> bool:
+    """Whether that very process runs. A zombie does not."""
+    process = read_process(pid) if pid > 0 else None
+    return process is not None and process.start_ticks == start_ticks and process.lives
+
+
+def boot_id() -> str:
+    """Changes with every boot; "" where the kernel does not say."""
+    return slurp("/proc/sys/kernel/random/boot_id").decode().strip()
+
+
+def descendants(root: int) -> set[int]:
+    """Pids below `root`, zombies included. May miss what is forked while we look."""
+    found: set[int] = set()
+    todo = [root]
+    while todo:
+        for child in _children(todo.pop()):
+            if child not in found:
+                found.add(child)
+                todo.append(child)
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return []
+    found: list[int] = []
+    for thread in threads:
+        path = f"/proc/{pid}/task/{thread}/children"
+        text = slurp(path)
+        if not text and not os.path.exists(path) and os.path.exists(f"/proc/{pid}"):
+            # A kernel without CONFIG_PROC_CHILDREN.
+            return [process.pid for process in all_processes() if process.parent == pid]
+        found += map(int, text.split())
+    return found
+
+
+def send_signal(pid: int, number: int) -> bool:
+    """Whether the process could be signalled, or was gone already; False: it is not ours."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+    except PermissionError:
+        return False
+    return True
+
+
+def group_outside(pid: int, own_session: int) -> int:
+    """The process group of a process that is certainly not in our session; else 0."""
+    try:
+        return 0 if os.getsid(pid) == own_session else os.getpgid(pid)
+    except OSError:
+        return 0

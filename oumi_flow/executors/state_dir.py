@@ -1,0 +1,100 @@
+"""A job's folder of state files: who an attempt is (attempt.json), how it ended (exit.json).
+
+Both runner and supervisors change them, by rename, and settle by a lock on the folder who of them
+may. Knows what makes an attempt startable, not what the rest of the files says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import stat
+from typing import Any
+
+from oumi_flow.executors.files import slurp, write_all
+
+
+class Refused(Exception):
+    """This attempt must not start; nothing may be written for it."""
+
+
+class StateDir:
+    """The folder of a job's state files, held open: it may be renamed or its cwd left meanwhile.
+
+    While somebody holds the lock on the folder itself, nobody else changes who an attempt is.
+    """
+
+    def __init__(self, path: str | bytes) -> None:
+        """Raises OSError when there is no such folder."""
+        self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.mode = 0o666
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+    def lock(self) -> None:
+        """Held until `unlock` or `close`; waits. Does nothing where folders cannot be locked."""
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in (errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.EINVAL):
+                raise
+
+    def unlock(self) -> None:
+        with contextlib.suppress(OSError):
+            fcntl.flock(self.fd, fcntl.LOCK_UN)
+
+    def read(self, name: str) -> dict[str, Any]:
+        """The JSON object of a state file; {} when it is missing, torn or something else."""
+        try:
+            data = json.loads(slurp(name, self.fd))
+        except (ValueError, RecursionError):
+            return {}
+        return data if isinstance(data, dict) else {}
+
+    def write(self, name: str, data: dict[str, Any]) -> None:
+        """Replace a state file, by rename, with the mode of attempt.json. Raises OSError."""
+        draft = f"{name}.{os.getpid()}~"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        fd = os.open(draft, flags, self.mode, dir_fd=self.fd)
+        try:
+            write_all(fd, json.dumps(data).encode() + b"\n")
+        except OSError:
+            os.unlink(draft, dir_fd=self.fd)
+            raise
+        finally:
+            os.close(fd)
+        os.rename(draft, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+
+    def claim(self, token: str, handle: dict[str, Any]) -> None:
+        """Record in attempt.json who looks after it. Raises Refused when that is not ours to do."""
+        self.lock()
+        try:
+            attempt = self.read("attempt.json")
+            if attempt.get("token") != token:
+                raise Refused("its attempt.json is gone or tells of another attempt")
+            if attempt.get("revoked"):
+                raise Refused("another run has taken over")
+            self.mode = stat.S_IMODE(os.stat("attempt.json", dir_fd=self.fd).st_mode)
+            self.write("attempt.json", {**attempt, "handle": handle})
+        finally:
+            self.unlock()
+
+    def revoke(self, token: str) -> dict[str, Any]:
+        """The handle of that attempt; if it has none, {}, and then it can never get one."""
+        self.lock()
+        try:
+            attempt = self.read("attempt.json")
+            if attempt.get("token") != token:
+                return {}
+            handle = attempt.get("handle")
+            if isinstance(handle, dict):
+                return handle
+            self.mode = stat.S_IMODE(os.stat("attempt.json", dir_fd=self.fd).st_mode)
+            self.write("attempt.json", {**attempt, "revoked": True})
+            return {}
+        finally:
+            self.unlock()

@@ -1,0 +1,295 @@
+"""One attempt of a job, from the record of who looks after it to exit.json.
+
+Lives in a process of its own, forked by the server (supervise.py), in a session of its own and
+subreaper of all that the job starts: keeps timeout and grace, masks the log where there are
+secrets, leaves no process of the job behind. SIGTERM asks it to stop the job politely, a second
+one (or SIGUSR1) to kill it. Knows its order and nothing else; standard library only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import signal
+import stat
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from oumi_flow.executors.files import slurp, write_all
+from oumi_flow.executors.hearing import STOPPERS, drain, hear_signals
+from oumi_flow.executors.mask import SHORTEST_MASKED, Masker
+from oumi_flow.executors.processes import (
+    descendants,
+    group_outside,
+    send_signal,
+    start_ticks_in,
+)
+from oumi_flow.executors.spawn import CannotStart, find_program, spawn, why_not
+from oumi_flow.executors.state_dir import Refused, StateDir
+from oumi_flow.executors.wire import to_bytes
+
+FORMAT = 1  # of exit.json
+_CHUNK = 1 << 16  # bytes
+_CHUNKS_AT_ONCE = 16  # then the clock and the signals have their turn
+_LONGEST_WAIT = 86400.0  # seconds; poll(2) takes no number of any size
+
+
+class Supervision:
+    """One attempt from its fork to its exit.json. Lives in a process of its own."""
+
+    def __init__(
+        self, order: dict[str, Any], descriptors: Sequence[int], boot: str, host: str
+    ) -> None:
+        self.order = order
+        self.token: str = order["token"]
+        self.descriptors = descriptors
+        self.boot = boot
+        self.host = host
+        self.state: StateDir | None = None
+        self.log = -1
+        self.pipe = -1  # the reading end, when the log is masked
+        self.masker: Masker | None = None
+        self.main = 0  # pid of the job's first process
+        self.main_status: int | None = None
+        self.started = 0.0
+        self.timed_out = False
+        self.cancelled = False
+        self.asked = False  # to stop, by a signal
+        self.error = ""
+        self.kill_at: float | None = None  # monotonic; None: nobody has been asked to stop
+        self.kill_pause = 0.01
+        self.refusals = 0
+        self.wakeup = hear_signals()
+
+    def run(self) -> dict[str, Any]:
+        """The whole attempt. Returns what to report."""
+        try:
+            self._begin()
+        except Refused as refused:
+            return {"token": self.token, "error": f"could not start: {refused}"}
+        except CannotStart as problem:
+            self.error = f"could not start: {problem}"
+        if self.main:
+            self._watch()
+        report = self._report()
+        self._leave_exit_json(report)
+        return report
+
+    # starting
+
+    def _begin(self) -> None:
+        try:
+            self.state = StateDir(to_bytes(self.order["state_dir"]))
+            self.state.claim(self.token, self._handle())
+        except OSError as error:
+            raise CannotStart(f"attempt.json: {error.strerror}") from error
+        self.log = self._open_log()
+        output = self._open_mask() or self.log
+        cwd = to_bytes(self.order["cwd"])
+        try:
+            os.chdir(cwd)  # this process is the job's own
+        except OSError as error:
+            raise CannotStart(f"its workdir {os.fsdecode(cwd)}: {error.strerror}") from error
+        self._read_signals()
+        if self.cancelled:
+            return
+        self.started = time.time()
+        self.began = time.monotonic()
+        self.main = self._spawn(output)
+        if output != self.log:
+            os.close(output)
+        else:
+            os.close(self.log)
+            self.log = -1
+
+    def _handle(self) -> dict[str, Any]:
+        return {
+            "token": self.token,
+            "job": self.order["job"],
+            "run_id": self.order["run_id"],
+            "number": self.order["number"],
+            "log": os.fsdecode(to_bytes(self.order["log"])),
+            "executor": "local",
+            "pid": os.getpid(),
+            "start_ticks": start_ticks_in(slurp("/proc/self/stat")),
+            "boot_id": self.boot,
+            "host": self.host,
+        }
+
+    def _open_log(self) -> int:
+        path = to_bytes(self.order["log"])
+        assert self.state is not None
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+        try:
+            fd = os.open(path, flags, self.state.mode)
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise OSError(errno.EINVAL, "not a plain file")
+        except OSError as error:
+            raise CannotStart(f"its log {os.fsdecode(path)}: {error.strerror}") from error
+        os.set_blocking(fd, True)
+        return fd
+
+    def _open_mask(self) -> int:
+        """Where a job with secrets writes to; 0 for one without."""
+        secrets = [to_bytes(text) for text in self.order["mask"]]
+        secrets = [one for one in secrets if len(one.decode("utf-8", "replace")) >= SHORTEST_MASKED]
+        if not secrets:
+            return 0
+        self.masker = Masker(secrets)
+        self.pipe, output = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self.pipe, False)
+        return output
+
+    def _spawn(self, output: int) -> int:
+        argv = [to_bytes(word) for word in self.order["argv"]]
+        env = {to_bytes(name): to_bytes(value) for name, value in self.order["env"].items()}
+        for fd in self.descriptors:
+            os.set_inheritable(fd, True)
+        program = find_program(argv[0], env.get(b"PATH", os.fsencode(os.defpath)))
+        try:
+            return spawn(program, argv, env, output)
+        except OSError as error:
+            raise CannotStart(why_not(program, error)) from error
+
+    # watching
+
+    def _watch(self) -> None:
+        limit: float | None = self.order["limit"]
+        deadline = None if limit is None else self.began + limit
+        while self._reap():
+            now = time.monotonic()
+            if deadline is not None and now >= deadline:
+                deadline = None
+                if self.main_status is None and self.kill_at is None:
+                    self.timed_out = True
+                    self._ask_to_stop()
+            if self.main_status is not None and self.kill_at is None:
+                self._ask_to_stop()  # leftovers of a job that has ended
+            if self.kill_at is not None and now >= self.kill_at and not self._kill():
+                break
+            times = [at for at in (deadline, self.kill_at) if at is not None]
+            self._wait(max(0.0, min(times) - time.monotonic()) if times else None)
+        self._relay(1024)
+        self._flush()
+
+    def _reap(self) -> bool:
+        """Whether any process of the job is left. As subreaper we are parent to all orphans."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return False
+            if not pid:
+                return True
+            if pid == self.main:
+                self.main_status = status
+
+    def _wait(self, seconds: float | None) -> None:
+        poller = select.poll()
+        poller.register(self.wakeup, select.POLLIN)
+        if self.pipe >= 0:
+            poller.register(self.pipe, select.POLLIN)
+        poller.poll(None if seconds is None else min(seconds, _LONGEST_WAIT) * 1000 + 1)
+        self._read_signals()
+        self._relay(_CHUNKS_AT_ONCE)
+
+    def _read_signals(self) -> None:
+        for number in drain(self.wakeup):
+            if number not in STOPPERS:
+                continue
+            at_once = self.asked or number == signal.SIGUSR1
+            self.asked = True
+            if self.main_status is None:
+                self.cancelled = True
+            if not self.main:
+                continue
+            if at_once:
+                self.kill_at = time.monotonic()
+            elif self.kill_at is None:
+                self._ask_to_stop()
+
+    def _ask_to_stop(self) -> None:
+        """SIGTERM to everybody there is now; what they start to tidy up is let be until the end."""
+        tree = descendants(os.getpid()) | descendants(os.getpid())
+        for pid in tree:
+            send_signal(pid, signal.SIGTERM)
+        for pid in tree:
+            send_signal(pid, signal.SIGCONT)
+        self.kill_at = time.monotonic() + max(0.0, self.order["grace"])
+
+    def _kill(self) -> bool:
+        """SIGKILL to everybody; True: look again soon. False: the rest is beyond our rights."""
+        session = os.getsid(0)
+        tree = descendants(os.getpid())
+        for group in {group_outside(pid, session) for pid in tree} - {0}:
+            # A group dies as one: a fork cannot slip away from under the signal.
+            with contextlib.suppress(OSError):
+                os.killpg(group, signal.SIGKILL)
+        allowed = [send_signal(pid, signal.SIGKILL) for pid in tree]
+        self.refusals = self.refusals + 1 if tree and not any(allowed) else 0
+        if self.refusals > 20:
+            pids = ", ".join(map(str, sorted(tree)))
+            self.error = f"may not stop what it left behind (pid {pids})"
+            return False
+        self.kill_at = time.monotonic() + self.kill_pause
+        self.kill_pause = min(1.0, self.kill_pause * 1.5)
+        return True
+
+    def _relay(self, chunks: int) -> None:
+        """Move what the job has said to its log, masked."""
+        for _ in range(chunks):
+            if self.pipe < 0:
+                return
+            try:
+                data = os.read(self.pipe, _CHUNK)
+            except BlockingIOError:
+                return
+            if not data:
+                os.close(self.pipe)
+                self.pipe = -1
+                return
+            assert self.masker is not None
+            self._write_log(self.masker.feed(data))
+
+    def _flush(self) -> None:
+        if self.masker is not None and self.log >= 0:
+            self._write_log(self.masker.finish())
+
+    def _write_log(self, data: bytes) -> None:
+        try:
+            write_all(self.log, data)
+        except OSError as error:
+            # What it meets when it writes by itself: its output fails.
+            self.error = f"could not write its log: {error.strerror}"
+            if self.pipe >= 0:
+                os.close(self.pipe)
+                self.pipe = -1
+
+    # the end
+
+    def _report(self) -> dict[str, Any]:
+        code = number = None
+        if self.main_status is not None:
+            status = os.waitstatus_to_exitcode(self.main_status)
+            code, number = (status, None) if status >= 0 else (None, -status)
+        return {
+            "format": FORMAT,
+            "token": self.token,
+            "code": code,
+            "signal": number,
+            "timed_out": self.timed_out,
+            "cancelled": self.cancelled,
+            "started": self.started,
+            "finished": time.time(),
+            "error": self.error,
+            "host": self.host,
+        }
+
+    def _leave_exit_json(self, report: dict[str, Any]) -> None:
+        # A full disk, a deleted folder: whoever listens is told all the same.
+        with contextlib.suppress(OSError):
+            if self.state is not None:
+                self.state.write("exit.json", report)

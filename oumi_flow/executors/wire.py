@@ -1,0 +1,20 @@
+"""What a runner and its server of supervisors say to each other.
+
+The server is started with two sockets:
+
+* descriptor 3, a stream: one JSON line per order, with the descriptors of token locks attached.
+  `{"start": {...}, "descriptors": N}` or `{"cancel": TOKEN, "now": BOOL}`. Text in orders is bytes
+  decoded as Latin-1, so that any path or value survives. When it closes, the server leaves.
+* descriptor 4, packets: one JSON object per attempt that ended, what exit.json says, or
+  `{"token": TOKEN, "gone": true}` of a supervisor that died without a word.
+"""
+
+from __future__ import annotations
+
+ORDERS, REPORTS = 3, 4  # the server's descriptors
+MAX_DESCRIPTORS = 253  # what the kernel lets travel in one message (SCM_MAX_FD)
+
+
+def to_bytes(text: str) -> bytes:
+    """Text of an order as the bytes that it stands for."""
+    return text.encode("latin-1")
