@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from oumi_flow.errors import JOBS_FAILED, OK, FlowError
+from oumi_flow.errors import JOBS_FAILED, OK, FlowError, Locked
 from oumi_flow.model import Decision, Plan
 
 if TYPE_CHECKING:
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
     from oumi_flow.events import RunFinished
     from oumi_flow.executors.base import Executor
     from oumi_flow.runner.recover import Recovered
+    from oumi_flow.runner.terms import Control
     from oumi_flow.runner.work import Work
+    from oumi_flow.store import Store
+    from oumi_flow.store.runlock import RunLock
 
 NO_OUMI = ("oumi",)  # what a command begins with before oumi is looked for
 _SIGNALLED = {"SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143}
@@ -133,7 +137,7 @@ def _perform(plan: Plan, opened: Opened, options: argparse.Namespace) -> int:
 
     store = opened.store
     run_id = options.run_id or new_run_id()
-    with store.lock(run_id, opened.workflow):
+    with store.lock(run_id, opened.workflow) as lock:
         executor = find_executor("local")
         try:
             problems = executor.check()
@@ -146,7 +150,10 @@ def _perform(plan: Plan, opened: Opened, options: argparse.Namespace) -> int:
             if not plan.to_run and not plan.may_run:
                 work.settle()
                 return _nothing_to_do(plan, opened, options)
-            return _run(plan, opened, options, run_id, work, executor, recovered)
+            code = _run(plan, opened, options, run_id, work, executor, recovered, lock)
+            if store.files.barred:
+                raise Locked(store.files.barred, "run again when that has ended")
+            return code
         finally:
             executor.close()
 
@@ -178,6 +185,7 @@ def _run(
     work: Work,
     executor: Executor,
     recovered: Recovered,
+    lock: RunLock,
 ) -> int:
     from oumi_flow.commands.notify import Notifier
     from oumi_flow.commands.planning import planned, run_started
@@ -217,6 +225,12 @@ def _run(
     view = open_view(options, opened, watch)
     notifier = Notifier(workflow.notify) if workflow.notify else None
     teller = Teller([log.append, view, *([notifier] if notifier else [])])
+
+    def keep_folder() -> None:
+        if lock.keep() and log.restore():
+            words = "was deleted or moved away under this run, which goes on in a new one"
+            teller.say(Note(f"{workflow.output_dir} {words}", "warning"))
+
     try:
         with stopped_by_signals(stop.request), view.ticking():
             teller.say(run_started(run_id, workflow, asked))
@@ -235,7 +249,7 @@ def _run(
                 emit=teller,
                 options=asked,
                 stop=stop,
-                control=store.control(run_id).poll,
+                control=_control(store, run_id, keep_folder),
                 watch=watch,
                 adopted=recovered.adopted,
             )
@@ -247,6 +261,26 @@ def _run(
             notifier.close()
     work.settle(plan.orphans)
     return _exit_code(finished)
+
+
+def _control(store: Store, run_id: str, keep_folder: Callable[[], None]) -> Control:
+    """Requests from outside; and the folder's own, to be off when somebody else has it."""
+    asked = store.control(run_id)
+
+    def poll() -> list[dict[str, object]]:
+        if store.files.barred:
+            return []
+        try:
+            keep_folder()
+        except Locked as fault:
+            # Before anything else: what is there now is for the other run to write.
+            store.files.barred = f"this run lost its folder: {fault.message}"
+            return [{"kind": "end", "words": store.files.barred}]
+        except FlowError:  # its disk is full: the next look may do better
+            pass
+        return asked.poll()
+
+    return poll
 
 
 def _not_yet(plan: Plan) -> list[str]:

@@ -157,6 +157,10 @@ class Loop:
             else:
                 self._tell(Note(f"asked to cancel {job}, which is not in this run", "warning"))
 
+    def end(self, words: str) -> None:
+        """End the run by itself, as it may not go on; `words` say why."""
+        self._halt(Ending(_S.CANCELLED, words, "interrupted"), "failed")
+
     # -- ready, queued --------------------------------------------------------------------
 
     def _after(self, changes: Iterable[Change]) -> None:

@@ -98,6 +98,8 @@ def _drive(
                 if request.get("kind") == "cancel":
                     jobs = request.get("jobs")
                     loop.cancel(jobs if isinstance(jobs, list) else None)
+                elif request.get("kind") == "end":
+                    loop.end(str(request.get("words", "")))
         loop.advance()
 
 

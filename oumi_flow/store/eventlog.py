@@ -26,10 +26,7 @@ class EventLog:
         self.path = path
         self._files = files
         self._torn = False
-        files.make_folder(os.path.dirname(path))
-        with told(path, "write"):
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-            self._descriptor = os.open(path, flags, files.mode)
+        self._descriptor = self._open()
 
     def append(self, event: Event) -> None:
         """Write one event. Raises FlowError; later calls may succeed again (the disk was full)."""
@@ -43,10 +40,32 @@ class EventLog:
                 view = view[os.write(self._descriptor, view) :]
             self._torn = False
 
+    def restore(self) -> bool:
+        """Copy what was told so far to our path, if its file is gone from there; whether it was.
+
+        Raises FlowError; then it goes on in the file that it had.
+        """
+        if os.path.lexists(self.path):
+            return False
+        size, data = os.fstat(self._descriptor).st_size, b""
+        with told(self.path, "read"):
+            while len(data) < size and (block := os.pread(self._descriptor, _BLOCK, len(data))):
+                data += block
+        self._files.write(self.path, data)
+        before, self._descriptor = self._descriptor, self._open()
+        os.close(before)
+        return True
+
     def close(self) -> None:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+    def _open(self) -> int:
+        self._files.make_folder(os.path.dirname(self.path))
+        with told(self.path, "write"):
+            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+            return os.open(self.path, flags, self._files.mode)
 
 
 class Lines:

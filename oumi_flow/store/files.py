@@ -14,12 +14,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from oumi_flow.disk import atomic_write
-from oumi_flow.errors import BAD_WORKFLOW, JOBS_FAILED, FlowError
+from oumi_flow.errors import BAD_WORKFLOW, JOBS_FAILED, LOCKED, FlowError
 from oumi_flow.model import FORMAT
 from oumi_flow.store.paths import STATE
 
 # More than this is no state file of ours.
 _LIMIT = 1 << 30
+
+_NO_LOCKS = "this file system has no locks: choose an `output_dir` on one that has them"
 
 _ADVICE = {
     errno.ENOSPC: "the disk is full: free some space (`df -h .`), then run again",
@@ -33,6 +35,9 @@ _ADVICE = {
     errno.ENAMETOOLONG: "the path is too long for this file system: choose a shorter `output_dir`",
     errno.EMFILE: "too many open files: raise `ulimit -n`",
     errno.EIO: "the disk or the network file system failed",
+    errno.ENOLCK: _NO_LOCKS,
+    errno.ENOSYS: _NO_LOCKS,
+    errno.EOPNOTSUPP: _NO_LOCKS,
 }
 
 
@@ -54,12 +59,16 @@ def told(path: str, doing: str, exit_code: int = JOBS_FAILED) -> Iterator[None]:
 
 
 class Files:
-    """Writes with the permissions of one store: `private` means 0600 and 0700."""
+    """Writes with the permissions of one store: `private` means 0600 and 0700.
 
-    __slots__ = ("private",)
+    `barred`: why nothing may be written any more. Every write raises FlowError then.
+    """
+
+    __slots__ = ("barred", "private")
 
     def __init__(self, private: bool) -> None:
         self.private = private
+        self.barred = ""
 
     @property
     def mode(self) -> int:
@@ -67,6 +76,7 @@ class Files:
 
     def make_folder(self, path: str, exit_code: int = JOBS_FAILED) -> None:
         """Make a state folder and its parents. Raises FlowError."""
+        self._ask_leave()
         if os.path.isdir(path):
             return
         parent = os.path.dirname(path)
@@ -83,6 +93,7 @@ class Files:
 
     def write(self, path: str, data: bytes, *, durable: bool = False) -> None:
         """Put a whole file in place, making its folder if needed. Raises FlowError."""
+        self._ask_leave()
         with told(path, "write"):
             try:
                 atomic_write(path, data, self.mode, durable=durable)
@@ -96,6 +107,7 @@ class Files:
 
     def append(self, path: str, data: bytes) -> None:
         """Add to the end of a file in one write. Raises FlowError."""
+        self._ask_leave()
         with told(path, "write"):
             # A fifo that lies there must not hold us up.
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK
@@ -104,6 +116,10 @@ class Files:
                 os.write(descriptor, data)
             finally:
                 os.close(descriptor)
+
+    def _ask_leave(self) -> None:
+        if self.barred:
+            raise FlowError(self.barred, exit_code=LOCKED)
 
 
 def to_json(value: Any) -> bytes:

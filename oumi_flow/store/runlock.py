@@ -1,22 +1,36 @@
 """The run lock: one live run an output folder, and one workflow an output folder.
 
-A kernel lock on a file that is never deleted: it ends with its holder, however that dies, so there
-is nothing to unlock by hand. What the file says is for words only.
+Two locks of the kernel, which end with their holder, however that dies, so there is nothing to
+unlock by hand. One is on a file in the folder, never deleted by us: it holds for whoever sees the
+folder, from other hosts and under other names too. The other is on the folder's place, by the name
+of a socket: it holds on this host even when somebody deletes the folder, or moves it away and puts
+another there. What the file says is for words only.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import time
-from typing import Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 from oumi_flow.errors import BAD_WORKFLOW, FlowError, Locked
 from oumi_flow.model import FORMAT
 from oumi_flow.store.files import Files, parse, read_bytes, read_json, to_json, told
 from oumi_flow.store.paths import Paths
 
+if TYPE_CHECKING:
+    from socket import socket
+
 # Who merely looks whether the lock is held takes it for a moment; that long we try again.
 _PATIENCE_S = 0.3
+# A live run whose folder was deleted makes it anew within this time, and then says who it is.
+_KEPT_ANEW_S = 1.0
+
+
+class _Foreign(FlowError):
+    """The folder was made by a workflow of another file and name."""
 
 
 class RunLock:
@@ -29,6 +43,8 @@ class RunLock:
     def __init__(self, paths: Paths, files: Files) -> None:
         self._paths = paths
         self._files = files
+        self._whose = ("", "", "")
+        self._place: socket | None = None
         self.descriptor = -1
 
     def take(self, run_id: str, name: str, path: str) -> RunLock:
@@ -37,34 +53,90 @@ class RunLock:
         Raises Locked (exit 3) when a live run has it, FlowError (exit 2) when the folder belongs
         to another workflow or cannot be written.
         """
-        self._files.make_folder(self._paths.state, BAD_WORKFLOW)
-        with told(self._paths.lock, "open", BAD_WORKFLOW):
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-            descriptor = os.open(self._paths.lock, flags, self._files.mode)
+        self._whose = (run_id, name, path)
         try:
-            until = time.monotonic() + _PATIENCE_S
-            while not self._try(descriptor):
-                if time.monotonic() >= until:
-                    raise self._held()
-                time.sleep(0.02)
-            self._check_owner(name, path)
-            self._sign(descriptor, run_id, name, path)
+            self._files.make_folder(self._paths.state, BAD_WORKFLOW)
+            self._take_place()
+            self._take_file()
         except BaseException:
-            os.close(descriptor)
+            self.close()
             raise
-        self.descriptor = descriptor
         return self
+
+    def keep(self) -> bool:
+        """To be asked now and then: hold the file that is at our path now, if it is another one.
+
+        Returns whether it is: the folder, or what is in it, was deleted or moved away under us.
+        Raises Locked when another run holds it or it belongs to another workflow: then nothing in
+        it is ours any more. Costs two looks at the disk; one that fails says nothing.
+        """
+        if self._is_ours(self.descriptor):
+            return False
+        before, self.descriptor = self.descriptor, -1
+        try:
+            self._files.make_folder(self._paths.state)
+            self._take_file()
+        except (Locked, _Foreign) as fault:
+            os.close(before)
+            raise Locked(fault.message, fault.hint) from fault
+        except FlowError:
+            self.descriptor = before  # its disk is gone, or full: next time
+            return False
+        os.close(before)
+        return True
 
     def close(self) -> None:
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
+        if self._place is not None:
+            self._place.close()
+            self._place = None
 
     def __enter__(self) -> RunLock:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _take_file(self) -> None:
+        until = time.monotonic() + _PATIENCE_S
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        while self.descriptor < 0:
+            with told(self._paths.lock, "open", BAD_WORKFLOW):
+                descriptor = os.open(self._paths.lock, flags, self._files.mode)
+            try:
+                if not self._try(descriptor):
+                    if time.monotonic() >= until:
+                        raise _held(self._paths, said(self._paths) or {})
+                    time.sleep(0.02)
+                elif self._is_ours(descriptor):  # else deleted since we opened it
+                    self._check_owner(*self._whose[1:])
+                    self._sign(descriptor, *self._whose)
+                    self.descriptor = descriptor
+            finally:
+                if self.descriptor != descriptor:
+                    os.close(descriptor)
+
+    def _take_place(self) -> None:
+        from socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket
+
+        # In the abstract namespace: no file, nothing to clean up, gone with its holder.
+        place = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
+        name = b""
+        try:
+            name = _place_of(self._paths.output_dir)
+            place.bind(name)
+            place.listen()  # so that who comes later may ask the kernel who we are
+        except OSError as error:
+            place.close()
+            if error.errno != errno.EADDRINUSE:
+                return  # where there are no such sockets, the file alone has to do
+            until = time.monotonic() + _KEPT_ANEW_S
+            while (who := holder(self._paths)) is None and time.monotonic() < until:
+                time.sleep(0.02)
+            raise _held(self._paths, who or _peer(name)) from error
+        self._place = place
 
     def _try(self, descriptor: int) -> bool:
         import fcntl
@@ -76,14 +148,15 @@ class RunLock:
                 return False
         return True
 
-    def _held(self) -> Locked:
-        who = said(self._paths) or {}
-        run = who.get("run_id", "another run")
-        return Locked(
-            f"{self._paths.output_dir}: run {run} holds this folder "
-            f"(pid {who.get('pid', '?')} on {who.get('host', '?')}, user {who.get('user', '?')})",
-            hint=f"`oumi-flow monitor {run}` watches it, `oumi-flow cancel {run}` stops it",
-        )
+    def _is_ours(self, descriptor: int) -> bool:
+        """Whether the file at our path is the one that this descriptor is of."""
+        try:
+            there = os.stat(self._paths.lock)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:
+            return True  # nobody knows: a network file system that hangs is no lost folder
+        return os.path.samestat(there, os.fstat(descriptor))
 
     def _check_owner(self, name: str, path: str) -> None:
         """Refuse a folder that a workflow of another file *and* another name made."""
@@ -93,7 +166,7 @@ class RunLock:
         if isinstance(was_name, str) and isinstance(was_path, str):
             if was_name != name and was_path != here:
                 was = os.path.normpath(os.path.join(self._paths.output_dir, was_path))
-                raise FlowError(
+                raise _Foreign(
                     f'{self._paths.output_dir}: belongs to the workflow "{was_name}" of {was}, '
                     f'not to "{name}" of {path}',
                     hint="give this workflow an `output_dir` of its own; if it replaces the other "
@@ -157,6 +230,55 @@ def said(paths: Paths) -> dict[str, Any] | None:
     found = read_bytes(paths.lock)
     value = parse(found[0]) if found is not None else None
     return value if isinstance(value, dict) else None
+
+
+def _held(paths: Paths, who: dict[str, Any]) -> Locked:
+    run, pid = who.get("run_id"), who.get("pid", "?")
+    words = f"(pid {pid} on {who.get('host', '?')}, user {who.get('user', '?')})"
+    if run is None:  # it is only just starting, or its folder was deleted
+        return Locked(
+            f"{paths.output_dir}: another run holds this folder {words}",
+            hint="wait until it has ended; `oumi-flow status` lists your runs",
+        )
+    return Locked(
+        f"{paths.output_dir}: run {run} holds this folder {words}",
+        hint=f"`oumi-flow monitor {run}` watches it, `oumi-flow cancel {run}` stops it",
+    )
+
+
+def _place_of(output_dir: str) -> bytes:
+    """A socket's name for the place of a folder: what it is called, and in which folder.
+
+    Not its path, which in a container may be that of another folder.
+    """
+    from hashlib import blake2b
+
+    parent, name = os.path.split(os.path.realpath(output_dir))
+    seen = os.stat(parent)
+    digest = blake2b(os.fsencode(name), digest_size=16).hexdigest()
+    return f"\0oumi-flow/{seen.st_dev:x}/{seen.st_ino:x}/{digest}".encode()
+
+
+def _peer(name: bytes) -> dict[str, Any]:
+    """What the kernel says of the process that listens at that name."""
+    import struct
+    from socket import AF_UNIX, SO_PEERCRED, SOCK_STREAM, SOL_SOCKET, gethostname, socket
+
+    with suppress(OSError), socket(AF_UNIX, SOCK_STREAM) as peer:
+        peer.setblocking(False)
+        peer.connect(name)
+        pid, user, _ = struct.unpack("3i", peer.getsockopt(SOL_SOCKET, SO_PEERCRED, 12))
+        return {"pid": pid, "user": _user_name(user), "host": gethostname()}
+    return {}
+
+
+def _user_name(number: int) -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:  # as in containers
+        return str(number)
 
 
 def _relative(path: str, output_dir: str) -> str:
