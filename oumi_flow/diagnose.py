@@ -36,7 +36,18 @@ _LOST_GPU = re.compile(
     r"busy or unavailable)|\bXid\b.*?\b(\d+)|(GPU is lost|fallen off the bus|"
     r"Unable to determine the device handle)"
 )
-_HOST_MEMORY = re.compile(r"(?i)\boom[- ]kill|Out of memory: Killed|Cannot allocate memory")
+# What a scheduler or the kernel's own log says of it.
+_KILLED_FOR_MEMORY = re.compile(r"(?i)\boom[-_ ]kill|Out of memory: Killed")
+_HOST_MEMORY = re.compile(
+    r"Cannot allocate memory|can't allocate memory|std::bad_alloc|^MemoryError\b", re.M
+)
+# A process of the job, which itself ends by other means then.
+_WORKER_KILLED = re.compile(
+    r"DataLoader worker \(pid \d+\) is killed by signal: Killed|"
+    r"died with <Signals\.SIGKILL: 9>|Signal 9 \(SIGKILL\) received by PID|exitcode\s*: -9\b"
+)
+_MEMORY_KILLER = "out of memory, ended by the kernel's memory killer"
+_LESS_MEMORY = "lower its batch size or its workers, or run fewer jobs at once (-j)"
 _CONFIG = re.compile(
     r"^Error: (Config error at .*|Config file not found.*|--input is required.*|"
     r"Input file not found.*|dataset_path .* does not exist.*)$"
@@ -66,24 +77,43 @@ _BOILERPLATE = re.compile(
 )
 
 
-def diagnose(log: str, *, exit_code: int | None = None, signal: int | None = None) -> Diagnosis:
+def diagnose(
+    log: str,
+    *,
+    exit_code: int | None = None,
+    signal: int | None = None,
+    oom_kills: int = 0,
+    oom_scope: str = "",
+) -> Diagnosis:
     """Name the cause of a failed attempt from the end of its `log`.
 
-    `exit_code` and `signal` are how the process ended (137 counts as signal 9). A usage or config
-    error is not retryable: the same command can only fail again.
+    `exit_code` and `signal` are how the process ended (137, which shells make of a killed child,
+    counts as signal 9), `oom_kills` and `oom_scope` what the kernel's memory killer did meanwhile
+    (see `executors.base.Exit`). A usage or config error is not retryable: the same command can
+    only fail again. Want of memory is: it may have been a neighbour's.
     """
     lines = _lines(log)
     text = "\n".join(lines)
+    killed = signal == SIGKILL or exit_code in (137, -SIGKILL)
+    by = "killed by signal 9" if killed else "a process of it was killed by signal 9"
+    worker_killed = _WORKER_KILLED.search(text) is not None
     if found := _LOST_GPU.search(text):
         what = found[1] or (f"Xid {found[2]}" if found[2] else found[3])
         return Diagnosis(f"lost GPU: {what}", lost_gpu=True)
+    if (killed or worker_killed) and oom_kills > 0 and oom_scope == "cgroup":
+        return Diagnosis(f"{by}: {_MEMORY_KILLER}; {_LESS_MEMORY}")
     if _OUT_OF_MEMORY.search(text):
         tried = _TRIED.search(text)
         return Diagnosis(
             "CUDA out of memory" + (f", tried to allocate {tried[1]}" if tried else "")
         )
+    if killed or worker_killed:
+        said = _KILLED_FOR_MEMORY.search(text) is not None
+        return Diagnosis(f"{by}: {_by_whom(said, oom_kills, oom_scope)}")
+    if _KILLED_FOR_MEMORY.search(text):
+        return Diagnosis(f"{_MEMORY_KILLER}; {_LESS_MEMORY}")
     if _HOST_MEMORY.search(text):
-        return Diagnosis("out of memory (RAM)")
+        return Diagnosis(f"out of memory (RAM); {_LESS_MEMORY}")
     if _DISK.search(text):
         return Diagnosis("no space left on the disk")
     if found := _first(_CONFIG, lines):
@@ -98,15 +128,36 @@ def diagnose(log: str, *, exit_code: int | None = None, signal: int | None = Non
     if modules := _MODULE.findall(text):
         name = modules[-1].split(".")[0]
         return Diagnosis(_missing(name, _INSTALLS.get(name, "")), retryable=False)
-    if signal == SIGKILL or exit_code in (137, -SIGKILL):
-        return Diagnosis("killed by signal 9, probably by the kernel for lack of memory (RAM)")
     if _HUB.search(text):
         return Diagnosis("a model or data set is neither local nor reachable on the hub")
+    cause = _last_error(lines)
+    if oom_kills > 0 and oom_scope == "cgroup":
+        # Perhaps one of its own: not all parents tell how their children ended.
+        meanwhile = "meanwhile the kernel's memory killer ended a process of this run or beside it"
+        cause = f"{cause}; {meanwhile}" if cause else meanwhile
+    return Diagnosis(cause)
+
+
+def _by_whom(said: bool, oom_kills: int, oom_scope: str) -> str:
+    """Who sent signal 9. `said`: the log has it that it was the memory killer."""
+    if said:
+        return f"{_MEMORY_KILLER}; {_LESS_MEMORY}"
+    if oom_kills > 0:
+        return (
+            "perhaps out of memory, for the kernel's memory killer was at work on this machine "
+            f"meanwhile; if so, {_LESS_MEMORY}"
+        )
+    if oom_scope:
+        return "sent by a user or a program, not by the kernel's memory killer"
+    return "sent by a user or a program, or by the kernel for lack of memory (RAM)"
+
+
+def _last_error(lines: list[str]) -> str:
     errors = [found for line in lines[-60:] if (found := _EXCEPTION.match(line))]
     if errors:
-        return Diagnosis(f"{errors[-1][1]}: {errors[-1][2]}"[:300])
-    errors_said = [line for line in lines[-20:] if line.startswith("Error: ")]
-    return Diagnosis(errors_said[-1][7:][:300]) if errors_said else Diagnosis("")
+        return f"{errors[-1][1]}: {errors[-1][2]}"[:300]
+    said = [line for line in lines[-20:] if line.startswith("Error: ")]
+    return said[-1][7:][:300] if said else ""
 
 
 def _missing(name: str, package: str) -> str:

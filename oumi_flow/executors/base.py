@@ -77,7 +77,9 @@ class Exit:
     (it may still have made its own code of that). One that never ran has neither, but `error`, or
     `cancelled` when it was cancelled just before. `lost` stands alone. `error` beside a code or
     signal is a trouble of ours that the job is not to blame for.
-    `started` and `finished` are unix seconds, 0.0 when not known.
+    `started` and `finished` are unix seconds, 0.0 when not known. `oom_kills` counts what the
+    kernel's memory killer ended before the process had: in the cgroup of the job and of those
+    beside it, or on the whole machine, as `oom_scope` says ("": not counted).
     """
 
     token: str
@@ -90,6 +92,8 @@ class Exit:
     error: str = ""  # "could not start: …", "could not write its log: …"
     lost: bool = False  # nobody knows: its supervisor is gone and left no exit.json
     host: str = ""
+    oom_kills: int = 0
+    oom_scope: str = ""  # "cgroup", "host"
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -23,6 +23,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from oumi_flow.executors.hearing import CAUGHT, drain, hear_signals, noticed
+from oumi_flow.executors.memory_killer import MemoryKiller
 from oumi_flow.executors.processes import boot_id, send_signal
 from oumi_flow.executors.supervision import Supervision
 from oumi_flow.executors.wire import MAX_DESCRIPTORS, ORDERS, REPORTS
@@ -34,11 +35,16 @@ class Server:
     """Takes orders, forks supervisors, and says which of them died without a word."""
 
     def __init__(
-        self, orders: socket.socket, reports: socket.socket, prctl: Callable[..., Any]
+        self,
+        orders: socket.socket,
+        reports: socket.socket,
+        prctl: Callable[..., Any],
+        killer: MemoryKiller,
     ) -> None:
         self.orders = orders
         self.reports = reports
         self.prctl = prctl
+        self.killer = killer
         self.boot = boot_id()
         self.host = socket.gethostname()
         for number in CAUGHT:  # none of them ends us: the closed socket does
@@ -111,7 +117,7 @@ class Server:
             self.orders.close()
             for fd in (self.wakeup, *self.descriptors):
                 os.close(fd)
-            report = Supervision(order, descriptors, self.boot, self.host).run()
+            report = Supervision(order, descriptors, self.boot, self.host, self.killer).run()
             for fd in descriptors:
                 os.close(fd)  # the tree is gone: whoever waits for the token need not wait for us
             self.reports.send(json.dumps(report).encode())
@@ -166,7 +172,8 @@ def main() -> None:
             os.close(fd)  # whatever the runner was given without being told
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     prctl(_PR_SET_NAME, b"oumi-flow-serve", 0, 0, 0)
-    server = Server(socket.socket(fileno=ORDERS), socket.socket(fileno=REPORTS), prctl)
+    orders, reports = socket.socket(fileno=ORDERS), socket.socket(fileno=REPORTS)
+    server = Server(orders, reports, prctl, MemoryKiller())
     gc.disable()
     gc.freeze()  # keeps the pages shared with the children
     server.serve()

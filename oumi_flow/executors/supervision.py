@@ -21,6 +21,7 @@ from typing import Any
 from oumi_flow.executors.files import slurp, write_all
 from oumi_flow.executors.hearing import STOPPERS, drain, hear_signals
 from oumi_flow.executors.mask import SHORTEST_MASKED, Masker
+from oumi_flow.executors.memory_killer import MemoryKiller
 from oumi_flow.executors.processes import (
     descendants,
     group_outside,
@@ -41,13 +42,22 @@ class Supervision:
     """One attempt from its fork to its exit.json. Lives in a process of its own."""
 
     def __init__(
-        self, order: dict[str, Any], descriptors: Sequence[int], boot: str, host: str
+        self,
+        order: dict[str, Any],
+        descriptors: Sequence[int],
+        boot: str,
+        host: str,
+        killer: MemoryKiller,
     ) -> None:
         self.order = order
         self.token: str = order["token"]
         self.descriptors = descriptors
         self.boot = boot
         self.host = host
+        self.killer = killer
+        self.kills_before: int | None = None
+        self.kills = 0  # by the kernel's memory killer, while the job ran
+        self.kills_scope = ""  # where they were counted
         self.state: StateDir | None = None
         self.log = -1
         self.pipe = -1  # the reading end, when the log is masked
@@ -96,6 +106,7 @@ class Supervision:
         self._read_signals()
         if self.cancelled:
             return
+        self.kills_before = self.killer.count()
         self.started = time.time()
         self.began = time.monotonic()
         self.main = self._spawn(output)
@@ -186,6 +197,15 @@ class Supervision:
                 return True
             if pid == self.main:
                 self.main_status = status
+                if status:
+                    self._count_kills()
+
+    def _count_kills(self) -> None:
+        """The kernel counts before it kills, so at the end of a victim its count is there."""
+        now = self.killer.count()
+        if now is not None and self.kills_before is not None:
+            self.kills = max(0, now - self.kills_before)
+            self.kills_scope = self.killer.scope
 
     def _wait(self, seconds: float | None) -> None:
         poller = select.poll()
@@ -286,6 +306,8 @@ class Supervision:
             "finished": time.time(),
             "error": self.error,
             "host": self.host,
+            "oom_kills": self.kills,
+            "oom_scope": self.kills_scope,
         }
 
     def _leave_exit_json(self, report: dict[str, Any]) -> None:

@@ -37,7 +37,13 @@ def end_of(job: Job, exit: Exit, log: str, ending: Ending | None) -> End | None:
     if exit.cancelled:
         return End("cancelled", "", "cancelled")
     detail = f"exit {exit.code}" if exit.signal is None else f"killed by signal {exit.signal}"
-    found = diagnose(log, exit_code=exit.code, signal=exit.signal)
+    found = diagnose(
+        log,
+        exit_code=exit.code,
+        signal=exit.signal,
+        oom_kills=exit.oom_kills,
+        oom_scope=exit.oom_scope,
+    )
     cause = detail
     if found.cause.startswith(detail):
         cause = found.cause

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -84,11 +85,82 @@ def test_running_out_of_gpu_memory_loses_no_gpu(tmp_path: Path) -> None:
     assert not found.lost_gpu
 
 
+BY_KERNEL = "out of memory, ended by the kernel's memory killer"
+IN_CGROUP: dict[str, Any] = {"oom_kills": 1, "oom_scope": "cgroup"}
+ON_HOST: dict[str, Any] = {"oom_kills": 1, "oom_scope": "host"}
+
+
 @pytest.mark.parametrize("how", [{"signal": 9}, {"exit_code": 137}, {"exit_code": -9}])
-def test_killed_by_the_kernel(tmp_path: Path, how: dict[str, int]) -> None:
-    found = diagnose(log_of(tmp_path, "step 5\n"), **how)
-    assert "signal 9" in found.cause
-    assert "memory" in found.cause
+@pytest.mark.parametrize(
+    ("counted", "words"),
+    [
+        (IN_CGROUP, f"{BY_KERNEL}; lower its batch size"),
+        (ON_HOST, "perhaps out of memory, for the kernel's memory killer was at work"),
+        ({"oom_scope": "cgroup"}, "sent by a user or a program, not by the kernel's"),
+        ({"oom_scope": "host"}, "sent by a user or a program, not by the kernel's"),
+        ({}, "sent by a user or a program, or by the kernel for lack of memory"),
+    ],
+)
+def test_who_sent_signal_9_is_said_as_far_as_it_is_known(
+    tmp_path: Path, how: dict[str, Any], counted: dict[str, Any], words: str
+) -> None:
+    found = diagnose(log_of(tmp_path, "step 5\n"), **how, **counted)
+    assert found.cause.startswith(f"killed by signal 9: {words}")
+    assert found.retryable
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "RuntimeError: DataLoader worker (pid 4242) is killed by signal: Killed. ",
+        "subprocess.CalledProcessError: Command 'x' died with <Signals.SIGKILL: 9>.",
+        "  exitcode  : -9 (pid: 4242)",
+        "  traceback : Signal 9 (SIGKILL) received by PID 4242",
+    ],
+)
+def test_a_killed_worker_is_the_cause_of_what_its_parent_says(tmp_path: Path, line: str) -> None:
+    log = log_of(tmp_path, f"step 5\n{line}\n")
+    words = f"a process of it was killed by signal 9: {BY_KERNEL}; "
+    assert diagnose(log, exit_code=1, **IN_CGROUP).cause.startswith(words)
+    words = "a process of it was killed by signal 9: sent by a user or a program, not by"
+    assert diagnose(log, exit_code=1, oom_scope="cgroup").cause.startswith(words)
+
+
+def test_signal_9_outweighs_what_the_job_wrote_before_and_lived_through(tmp_path: Path) -> None:
+    text = (
+        "ModuleNotFoundError: No module named 'apex'\ntorch.OutOfMemoryError: CUDA out of memory\n"
+    )
+    log = log_of(tmp_path, text)
+    assert BY_KERNEL in diagnose(log, signal=9, **IN_CGROUP).cause
+    assert diagnose(log, signal=9, oom_scope="cgroup").cause == "CUDA out of memory"
+    module = log_of(tmp_path, text.splitlines()[0])
+    found = diagnose(module, signal=9, oom_scope="cgroup")
+    assert found.cause.startswith("killed by signal 9: sent by")
+    assert found.retryable
+
+
+def test_a_kill_that_no_parent_told_of_is_told_beside_the_error(tmp_path: Path) -> None:
+    log = log_of(tmp_path, "concurrent.futures.process.BrokenProcessPool: gone\nOSError: gone\n")
+    told = diagnose(log, exit_code=1, **IN_CGROUP).cause
+    assert told.startswith("OSError: gone; meanwhile the kernel's memory killer ended a process")
+    assert diagnose(log, exit_code=1, **ON_HOST).cause == "OSError: gone"
+
+
+@pytest.mark.parametrize(
+    ("line", "cause"),
+    [
+        ("slurmstepd: error: Detected 1 oom_kill event in StepId=7.0", BY_KERNEL),
+        ("[1.2] Out of memory: Killed process 4242 (python)", BY_KERNEL),
+        ("MemoryError", "out of memory (RAM)"),
+        ("OSError: [Errno 12] Cannot allocate memory", "out of memory (RAM)"),
+        ("RuntimeError: DefaultCPUAllocator: can't allocate memory", "out of memory (RAM)"),
+        ("terminate called after throwing an instance of 'std::bad_alloc'", "out of memory (RAM)"),
+    ],
+)
+def test_want_of_memory_that_the_log_tells_of(tmp_path: Path, line: str, cause: str) -> None:
+    found = diagnose(log_of(tmp_path, f"step 5\n{line}\n"), exit_code=1)
+    assert found.cause.startswith(f"{cause}; lower its batch size")
+    assert found.retryable
 
 
 def test_a_missing_module_is_named_with_its_package(tmp_path: Path) -> None:

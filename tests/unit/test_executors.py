@@ -16,6 +16,7 @@ from oumi_flow.executors.base import Attempt, Exit, Handle, Rejected, find_execu
 from oumi_flow.executors.handles import is_alive, read_exit, recorded
 from oumi_flow.executors.local import LocalExecutor
 from oumi_flow.executors.mask import Masker
+from oumi_flow.executors.memory_killer import MemoryKiller
 from oumi_flow.executors.processes import boot_id, read_process
 from oumi_flow.executors.state_dir import Refused, StateDir
 
@@ -52,7 +53,7 @@ def test_handles_and_exits_survive_json_and_unknown_keys() -> None:
     handle = Handle("t", job="a", state_dir="x", pid=3, start_ticks=4, boot_id="b", host="h")
     again = json.loads(json.dumps(handle.to_json())) | {"later": 1}
     assert Handle.from_json(again) == handle
-    end = Exit("t", code=3, started=1.5, finished=2.5)
+    end = Exit("t", code=3, started=1.5, finished=2.5, oom_kills=1, oom_scope="cgroup")
     assert Exit.from_json(json.loads(json.dumps(end.to_json()))) == end
     with pytest.raises(ValueError, match="no token"):
         Exit.from_json({"code": 0})
@@ -126,6 +127,59 @@ def test_a_process_is_known_by_pid_start_and_boot() -> None:
     )
     assert not is_alive(Handle("t", pid=own.pid, start_ticks=own.start_ticks, boot_id="earlier"))
     assert not is_alive(Handle("t"))
+
+
+def kernel(root: Path, cgroup: str, mounts: str, counters: dict[str, str]) -> MemoryKiller:
+    """What a kernel would show below `root`, which stands in for /proc; {} is where it lies."""
+    for name, text in ({"self/cgroup": cgroup, "self/mountinfo": mounts} | counters).items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text.replace("{}", str(root)))
+    return MemoryKiller(str(root))
+
+
+V1 = """32 31 0:29 / {}/cpu rw - cgroup cgroup rw,cpu
+35 31 0:32 ROOT {}/mem rw - cgroup cgroup rw,memory
+"""
+V2 = "35 24 0:30 ROOT {}/cg rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n"
+EVENTS = "low 0\nhigh 0\nmax 7\noom 3\noom_kill 2\noom_group_kill 1\n"
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "mounts", "counter", "scope"),
+    [
+        ("0::/user.slice/a.scope\n", V2, ("cg/user.slice/a.scope/memory.events", EVENTS), "cgroup"),
+        # The memory controller ends above us: what is above counts for us.
+        ("0::/user.slice/a.scope\n", V2, ("cg/user.slice/memory.events", EVENTS), "cgroup"),
+        ("0::/\n", V2, ("cg/memory.events", EVENTS), "cgroup"),
+        (
+            "4:cpu,memory:/a/b\n0::/x\n",
+            V1,
+            ("mem/a/b/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n"),
+            "cgroup",
+        ),
+        # A container that sees its own cgroup as all there is.
+        ("4:memory:/docker/f\n", V1, ("mem/memory.oom_control", "oom_kill 2\n"), "cgroup"),
+        ("0::/../../elsewhere\n", V2, ("cg/memory.events", EVENTS), "cgroup"),
+        ("0::/\n", V2, ("vmstat", "pgfault 1\noom_kill 2\npswpin 0\n"), "host"),
+        ("", "", ("vmstat", "nr_free_pages 5\noom_kill 2"), "host"),
+    ],
+)
+def test_the_memory_killer_is_counted_where_it_counts(
+    tmp_path: Path, cgroup: str, mounts: str, counter: tuple[str, str], scope: str
+) -> None:
+    root = "/docker/f" if "docker" in cgroup else "/"
+    killer = kernel(tmp_path, cgroup, mounts.replace("ROOT", root), dict([counter]))
+    assert (killer.scope, killer.count()) == (scope, 2)
+    (tmp_path / counter[0]).unlink()
+    assert killer.count() is None
+
+
+@pytest.mark.parametrize("text", ["", "oom_kill \n", "oom_kill -1\n", "oom_killer 3\n", "\0\n"])
+def test_a_kernel_that_does_not_count_kills_is_none_to_ask(tmp_path: Path, text: str) -> None:
+    killer = kernel(tmp_path, "0::/\nx\n", V2 + "\nshort\n - \n", {"vmstat": text})
+    assert (killer.scope, killer.count()) == ("", None)
+    assert MemoryKiller(str(tmp_path / "nothing")).count() is None
 
 
 def attempt(**changed: object) -> Attempt:

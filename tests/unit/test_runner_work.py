@@ -266,11 +266,26 @@ def test_exit_0_without_the_promised_output_is_a_failure() -> None:
     assert hand.reasons("a") == ["last attempt failed (did not write out/a/y)"]
 
 
+BY_KERNEL = "out of memory, ended by the kernel's memory killer; "
+BY_KERNEL += "lower its batch size or its workers, or run fewer jobs at once (-j)"
+BY_SOMEBODY = "sent by a user or a program, not by the kernel's memory killer"
+
+
 @pytest.mark.parametrize(
     ("how", "cause", "reason"),
     [
         ({"code": 1}, "exit 1", "last attempt failed (exit 1)"),
         ({"code": None, "signal": 11}, "killed by signal 11", "killed by signal 11"),
+        (
+            {"code": None, "signal": 9, "oom_kills": 1, "oom_scope": "cgroup"},
+            f"killed by signal 9: {BY_KERNEL}",
+            "killed by signal 9",
+        ),
+        (
+            {"code": 137, "oom_scope": "cgroup"},
+            f"exit 137: killed by signal 9: {BY_SOMEBODY}",
+            "exit 137",
+        ),
         (
             {"code": None, "signal": 15, "timed_out": True},
             "timed out after 2h",
