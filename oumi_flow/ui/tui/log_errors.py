@@ -34,7 +34,7 @@ ERROR_WORDS = (
 )
 _ERROR = re.compile(
     r"Traceback \(most recent call last\)"
-    r"|^\s*(?:[A-Za-z_][\w.]*\.)?[A-Z]\w*(?:Error|Exception|Interrupt)(?::|$)"  # as Python ends
+    r"|^(?:\[[^\]]*\]:?)?\s*(?:[A-Za-z_][\w.]*\.)?[A-Z]\w*(?:Error|Exception|Interrupt)(?::|$)"
     r"|(?:^|[\s\[(|:])(?:ERROR|FATAL|CRITICAL)(?:$|[\s\])|:-])"  # as logs are marked
     r"|(?:^|[\s\[:])(?:[Ee]rror|[Ff]atal(?: error)?|panic)(?::|\])"
     r"|CUDA out of memory|OutOfMemoryError|CUDA error: |[Oo]ut of memory: Killed"

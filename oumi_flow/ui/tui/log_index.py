@@ -46,7 +46,7 @@ class LogLine(NamedTuple):
 class LogIndex:
     """`refresh` before use, and again to see what has changed; until then the file stays as it was.
 
-    `size` in bytes; `there` is False while there is no such file.
+    `size` in bytes; `there` is False while there is no such file; `inode` tells files apart.
     """
 
     def __init__(self, path: str) -> None:
@@ -54,7 +54,7 @@ class LogIndex:
         self.size = 0
         self.there = False
         self._fd = -1
-        self._inode = (0, 0)
+        self.inode: tuple[int, int] | None = None  # device and inode
         self._head = b""
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
         self._spans: list[tuple[int, int]] = []  # stretches that hold no end of line
@@ -64,7 +64,7 @@ class LogIndex:
         """Let the file go; a later `refresh` opens it again."""
         if self._fd >= 0:
             os.close(self._fd)
-        self._fd, self.size, self.there, self._inode = -1, 0, False, (0, 0)
+        self._fd, self.size, self.there, self.inode = -1, 0, False, None
         self._head = b""
         self._blocks.clear()
         self._spans.clear()
@@ -81,7 +81,7 @@ class LogIndex:
             found = os.stat(self.path)
         except OSError:
             return self._gone()
-        if self._fd < 0 or (found.st_dev, found.st_ino) != self._inode:
+        if self._fd < 0 or (found.st_dev, found.st_ino) != self.inode:
             return self._open()
         if found.st_size == self.size:
             return "same"
@@ -104,7 +104,7 @@ class LogIndex:
                 self._fd = os.dup(file.fileno())
         except OSError:
             return "replaced"
-        self._inode, self.size, self.there = (found.st_dev, found.st_ino), found.st_size, True
+        self.inode, self.size, self.there = (found.st_dev, found.st_ino), found.st_size, True
         self._head = self._pread(_HEAD, 0)
         return "replaced"
 
