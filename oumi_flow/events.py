@@ -49,6 +49,7 @@ class Row:
     expected: float | None = None
     folder: str = ""
     gpus: int = 0
+    restores: bool = False  # its result is in a cache, and will be taken from there
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,7 +126,12 @@ COMMANDS: dict[str, Command] = {
             SET,
             VERIFY,
             TRIGGERS,
-            Arg("--cache", metavar="DIR", help="share earlier results through DIR"),
+            Arg(
+                "--cache",
+                dest="cache_dir",
+                metavar="DIR",
+                help="copy results to DIR and take them from there: shared by workflows and users",
+            ),
             OUMI,
             Arg("--tui", dest="tui", action="store_const", const=True, help="the live screen"),
             Arg(
@@ -294,7 +299,11 @@ COMMANDS: dict[str, Command] = {
                 action="store_true",
                 help="folders of jobs that are no longer in the file",
             ),
-            Arg("--cache", action="store_true", help="earlier results kept for reuse"),
+            Arg(
+                "--cache",
+                action="store_true",
+                help="earlier results that the run cache below the output folder keeps",
+            ),
             YES,
             SET,
             CHDIR,

@@ -291,6 +291,7 @@ class Step:
     reasons: tuple[Reason, ...] = ()
     expected: float | None = None  # seconds, from an earlier trace
     past: Past = Past()
+    restores: bool = False  # an entry of a cache has its build key
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,8 @@ _NO_PAST = Past()
 
 # Given a job and its latest attempt: the checkpoint that it would go on from, or "".
 Resumes = Callable[[Job, LastAttempt], str]
+# Given a job and its build key, to be asked for only where it matters: whether it is in a cache.
+Cached = Callable[[Job, Callable[[], str]], bool]
 
 
 def plan(
@@ -44,6 +46,7 @@ def plan(
     software: Mapping[str, str] | None = None,
     orphans: Mapping[str, Past] | Sequence[str] = (),
     resumes: Resumes | None = None,
+    cached: Cached | None = None,
 ) -> Plan:
     """Judge `targets` and what they need (default: all jobs), without `omit` and what needs it.
 
@@ -89,10 +92,15 @@ def plan(
                 reasons = _with_rename(reasons, workflow, job, former, glance, pending, build_keys)
             if resumes is not None and past.attempt is not None:
                 reasons = _with_resume(reasons, job, past, resumes, glance, pending, build_keys)
+        restores = False
+        if cached is not None and decision is Decision.RUN:
+            restores = _is_cached(job, past, reasons, cached, glance, pending, build_keys)
         expected = _time(past)
         if expected is None:
             expected = typical.get(job.verb)
-        steps.append(Step(job, decision, reasons, expected, past))
+        if restores:
+            expected = 0.0
+        steps.append(Step(job, decision, reasons, expected, past, restores))
     return Plan(workflow, tuple(steps), tuple(orphans), refreshed)
 
 
@@ -261,6 +269,25 @@ def _with_resume(
         else reason
         for reason in reasons
     )
+
+
+def _is_cached(
+    job: Job,
+    past: Past,
+    reasons: tuple[Reason, ...],
+    cached: Cached,
+    disk: DiskProtocol,
+    pending: Collection[str],
+    build_keys: Mapping[str, str],
+) -> bool:
+    """Whether the job's result will come from a cache, as far as one can know by now."""
+    if any(reason.code is Code.FORCED for reason in reasons):
+        return False
+    if any(item.is_made_by(pending) for item in job.inputs):
+        return False
+    before = past.trace or past.previous
+    known = before.inputs if before is not None else EMPTY
+    return cached(job, lambda: key_of(job, observe_inputs(job, disk, build_keys, known)))
 
 
 def _typical_times(jobs: Iterable[Job], pasts: Mapping[str, Past]) -> dict[str, float]:

@@ -9,11 +9,13 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from oumi_flow.model import Code, Reason, Trace
+from oumi_flow.model import Code, Reason, Step, Trace
 from oumi_flow.text import duration
 
 # So many keys or paths of one kind are named, then `(+4 more)`.
 NAMED = 3
+# Of a job whose result will be brought back.
+TO_RESTORE = "in cache: will be restored"
 _WIDTH = 60
 
 
@@ -30,6 +32,14 @@ def lines(reasons: Iterable[Reason], verbose: bool = False) -> list[str]:
     return [_line(group, verbose) for group in groups.values()]
 
 
+def of_step(step: Step, verbose: bool = False) -> list[str]:
+    """Why a job is to run; the first line says too if its result will come from the cache."""
+    found = lines(step.reasons, verbose)
+    if step.restores:
+        found[:1] = [f"{found[0]}; {TO_RESTORE}" if found else TO_RESTORE]
+    return found
+
+
 def headline(reasons: Sequence[Reason]) -> str:
     """The first line: what matters most. "" for no reasons."""
     if not reasons:
@@ -40,12 +50,19 @@ def headline(reasons: Sequence[Reason]) -> str:
 
 def up_to_date(trace: Trace | None) -> str:
     """`up to date (made 2026-01-03 11:20, took 42m)`, in local time."""
-    if trace is None:
-        return "up to date"
+    return "up to date" if trace is None else f"up to date ({_made(trace)})"
+
+
+def restored(trace: Trace) -> str:
+    """`restored from cache (made 2026-01-03 11:20, took 42m)`, in local time."""
+    return f"restored from cache ({_made(trace)})"
+
+
+def _made(trace: Trace) -> str:
     made = time.strftime("%Y-%m-%d %H:%M", time.localtime(trace.finished))
     if trace.exit_code is None:
-        return f"up to date (taken as made {made})"
-    return f"up to date (made {made}, took {duration(trace.finished - trace.started)})"
+        return f"taken as made {made}"
+    return f"made {made}, took {duration(trace.finished - trace.started)}"
 
 
 def value(what: Any, verbose: bool = False) -> str:

@@ -103,7 +103,7 @@ def why(options: argparse.Namespace) -> int:
     from oumi_flow.commands.words import to_json
     from oumi_flow.graph import descendants
     from oumi_flow.model import Decision
-    from oumi_flow.reasons import lines, up_to_date
+    from oumi_flow.reasons import of_step, up_to_date
     from oumi_flow.ui.tables import Why, why_text
     from oumi_flow.ui.theme import theme_of
 
@@ -115,7 +115,7 @@ def why(options: argparse.Namespace) -> int:
     job = step.job
     upstream = {name: step.job.upstream for name, step in steps.items()}
     after = descendants([job.name], upstream)
-    reasons = lines(step.reasons, verbose=bool(options.verbose)) or [up_to_date(step.past.trace)]
+    reasons = of_step(step, verbose=bool(options.verbose)) or [up_to_date(step.past.trace)]
     running = running_now(opened.store)
     if job.name in running:
         reasons = [running[job.name]]

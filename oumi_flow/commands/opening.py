@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from oumi_flow.model import Job, LastAttempt, Plan, Workflow
 if TYPE_CHECKING:
     from oumi_flow.disk import Disk
     from oumi_flow.store import Store
+    from oumi_flow.store.cache import RunCache
     from oumi_flow.verbs.keys import OumiKeys
 
 
@@ -154,7 +155,34 @@ def _plan(opened: Opened, options: argparse.Namespace) -> Plan:
         software=software_of(options),
         orphans=store.orphans(workflow),
         resumes=_resumes,
+        cached=_Cached(opened, options),
     )
+
+
+def run_cache(opened: Opened, options: argparse.Namespace) -> RunCache:
+    """The run cache that `options` and the workflow ask for. Touches no disk."""
+    from oumi_flow.store.cache import RunCache
+
+    workflow, store = opened.workflow, opened.store
+    shared = getattr(options, "cache_dir", None) or workflow.cache_dir
+    return RunCache(store.paths, store.files, shared, workflow.cache_max_size)
+
+
+class _Cached:
+    """Says of jobs to run whether their result is in the cache; opened for the first of them."""
+
+    def __init__(self, opened: Opened, options: argparse.Namespace) -> None:
+        self._opened, self._options = opened, options
+        self._cache: RunCache | None = None
+        self._empty = False
+
+    def __call__(self, job: Job, build_key: Callable[[], str]) -> bool:
+        if not job.cache or job.always_run or not job.outputs:
+            return False
+        if self._cache is None:
+            self._cache = run_cache(self._opened, self._options)
+            self._empty = self._cache.is_empty()
+        return not self._empty and self._cache.holds(build_key())
 
 
 def _resumes(job: Job, attempt: LastAttempt) -> str:

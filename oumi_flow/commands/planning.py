@@ -58,7 +58,7 @@ def planned(
 ) -> Planned:
     """The plan as screens need it, reasons in finished words; `running`: see `running_now`."""
     from oumi_flow.model import Decision
-    from oumi_flow.reasons import lines, up_to_date
+    from oumi_flow.reasons import of_step, up_to_date
 
     rows = []
     for step in plan.steps:
@@ -68,7 +68,7 @@ def planned(
         elif job.name in running:
             words = (running[job.name],)
         else:
-            words = tuple(lines(step.reasons, verbose=verbose))
+            words = tuple(of_step(step, verbose=verbose))
         rows.append(
             Row(
                 job=job.name,
@@ -79,6 +79,7 @@ def planned(
                 expected=step.expected,
                 folder=job.folder,
                 gpus=job.gpu.count if job.gpu else 0,
+                restores=step.restores,
             )
         )
     return Planned(plan.to_run, plan.may_run, plan.up_to_date, tuple(rows))

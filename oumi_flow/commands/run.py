@@ -58,11 +58,6 @@ def _check_flags(options: argparse.Namespace) -> None:
     asked_gpus(options)
     if options.max_parallel is not None and options.max_parallel < 1:
         raise FlowError(f"-j {options.max_parallel}: expected a number from 1 up")
-    if options.cache:
-        raise FlowError(
-            "--cache: sharing results between workflows is not in this version",
-            hint="leave it out",
-        )
 
 
 def _nothing_to_do(plan: Plan, opened: Opened, options: argparse.Namespace) -> int:
@@ -144,6 +139,7 @@ def _perform(plan: Plan, opened: Opened, options: argparse.Namespace) -> int:
             if problems:
                 raise FlowError("; ".join(problems))
             work = _worker(plan, opened, options, run_id)
+            work.mend()
             recovered = recover(opened.workflow, store, executor, work)
             # Only now: what another run finished meanwhile, or a lost one had, is not run again.
             plan = make_plan(opened, options)
@@ -159,7 +155,7 @@ def _perform(plan: Plan, opened: Opened, options: argparse.Namespace) -> int:
 
 
 def _worker(plan: Plan, opened: Opened, options: argparse.Namespace, run_id: str) -> Work:
-    from oumi_flow.commands.opening import software_of
+    from oumi_flow.commands.opening import run_cache, software_of
     from oumi_flow.oumi_cli import oumi_version
     from oumi_flow.runner.work import Work
 
@@ -172,6 +168,7 @@ def _worker(plan: Plan, opened: Opened, options: argparse.Namespace, run_id: str
         run_id=run_id,
         environ=os.environ,
         oumi=oumi,
+        cache=run_cache(opened, options),
         versions={"oumi": version} if version else {},
         software=software_of(options),
     )
@@ -203,6 +200,7 @@ def _run(
 
     workflow, store, base = opened.workflow, opened.store, os.getcwd()
     gpus, warnings = choose_gpus(plan, options)
+    warnings += [Note(words, "warning") for words in work.unmended]
     indices = tuple(sorted({gpu.index for gpu in gpus}))
     asked = Options(
         run_id=run_id,
@@ -288,8 +286,6 @@ def _not_yet(plan: Plan) -> list[str]:
     words = []
     if any(step.job.warm and step.decision is not Decision.UP_TO_DATE for step in plan.steps):
         words.append("`warm`: this version has no warm workers; jobs start cold")
-    if plan.workflow.cache_dir or plan.workflow.cache_max_size is not None:
-        words.append("`cache`: this version keeps no results of earlier build keys")
     return words
 
 

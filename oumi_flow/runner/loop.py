@@ -26,6 +26,7 @@ from oumi_flow.runner.live import Live
 from oumi_flow.runner.lost import LostProcesses
 from oumi_flow.runner.orders import Orders
 from oumi_flow.runner.schedule import durations, impossible, ranks
+from oumi_flow.runner.sharing import Sharing
 from oumi_flow.runner.states import Change, States
 from oumi_flow.runner.terms import Defer, Ending, Lease, Message, Options, Pilot, Worker
 from oumi_flow.runner.waiting import WaitingRoom
@@ -61,6 +62,7 @@ class Loop:
         self._room = WaitingRoom(
             leasing, ranks(plan.steps, seconds), lambda job: self.states[job] is _S.QUEUED, tell
         )
+        self._sharing = Sharing(self._orders)
         self._live: dict[str, Live] = {}
         self._by_token: dict[str, str] = {}
         self._to_submit: list[Attempt] = []
@@ -76,12 +78,14 @@ class Loop:
         self.gpu_seconds = 0.0
         self._on: Mapping[type[Message], Callable[[Any], None]] = {
             terms.Rechecked: self._on_verdict,
+            terms.LookedUp: self._on_looked_up,
             terms.TakenOver: self._on_taken_over,
             terms.Readied: self._on_readied,
             terms.Submitted: self._on_submitted,
             terms.Exited: self._on_exit,
             terms.Concluded: self._on_outcome,
             terms.Dropped: self._on_dropped,
+            terms.Shared: self._on_shared,
             terms.StopAsked: self._on_stop,
             terms.Broken: self._on_broken,
         }
@@ -100,7 +104,8 @@ class Loop:
 
     @property
     def over(self) -> bool:
-        return not (self.states.unended or self._lost.leaving or self._dropping)
+        busy = self._lost.leaving or self._dropping or self._sharing.busy
+        return not (self.states.unended or busy)
 
     def next_due(self) -> float | None:
         """The clock's time at which `advance` is wanted even if no message comes."""
@@ -196,6 +201,10 @@ class Loop:
         self._send_away(job, _UNWANTED)
         self._finish(job, verdict.state, verdict.detail)
 
+    def _say(self, job: str, notes: Iterable[str]) -> None:
+        for words in notes:
+            self._tell(Note(words, "warning", job))
+
     def _wanted(self, job: str, words: tuple[str, ...] = ()) -> None:
         """It runs: take over the process that a lost run left, or stand in line."""
         handle = self._lost.get(job)
@@ -205,6 +214,25 @@ class Loop:
         self._enqueue(job, words)
 
     def _enqueue(self, job: str, words: tuple[str, ...] = ()) -> None:
+        """It is to run, unless its result is in the cache."""
+        step = self._steps[job]
+        if self.states[job] is _S.READY and self._orders.may_restore(step):
+            self._orders.restore(step, words)
+        else:
+            self._queue(job, words)
+
+    def _on_looked_up(self, message: terms.LookedUp) -> None:
+        job, verdict, words = message
+        self._say(job, verdict.notes)
+        if self.states[job] is not _S.READY:
+            return
+        if verdict.state is _S.QUEUED:
+            self._queue(job, words)
+            return
+        kept = Outcome(verdict.state, trace=verdict.trace)
+        self._finish(job, verdict.state, verdict.detail, kept)
+
+    def _queue(self, job: str, words: tuple[str, ...]) -> None:
         step = self._steps[job]
         cannot = impossible(self._leasing.request(step.job), self._leasing.gpus)
         if cannot:
@@ -235,6 +263,7 @@ class Loop:
             self._conclude_unstarted(job, one.ending or Ending(_S.FAILED, detail, "failed"))
             return
         one.prepared = prepared
+        self._say(job, prepared.notes)
         if one.ending is not None:
             self._conclude_unstarted(job, one.ending)
             return
@@ -350,7 +379,13 @@ class Loop:
         if outcome.state is _S.FAILED and outcome.retryable and left and not stopping:
             self._try_again(one, outcome.detail)
         else:
+            if outcome.state is _S.DONE and not stopping:
+                self._sharing.add(one.step)
             self._finish(job, outcome.state, outcome.detail, outcome, took)
+
+    def _on_shared(self, message: terms.Shared) -> None:
+        self._say(message.job, message.notes)
+        self._sharing.done()
 
     def _lose_gpu(self, device: int) -> None:
         self._leasing.set_aside(device)
@@ -419,6 +454,7 @@ class Loop:
         """Start nothing any more, and end everything."""
         self._halted = self._halted or ending
         self._run_state = run_state
+        self._sharing.stop()
         rest = ending
         if ending.state is _S.FAILED:  # what has not started cannot have failed
             rest = Ending(_S.CANCELLED, ending.detail, "cancelled")

@@ -28,6 +28,17 @@ class Orders:
             lambda fault: terms.Rechecked(job, Verdict(JobState.FAILED, detail=fault)),
         )
 
+    def may_restore(self, step: Step) -> bool:
+        return self._work.may_restore(step)
+
+    def restore(self, step: Step, words: tuple[str, ...]) -> None:
+        """Answered by `LookedUp`."""
+        job = step.job.name
+        self._defer(
+            lambda: terms.LookedUp(job, self._work.restore(step), words),
+            lambda fault: terms.LookedUp(job, Verdict(JobState.FAILED, detail=fault)),
+        )
+
     def adopt(self, step: Step, handle: Handle) -> None:
         """Answered by `TakenOver`."""
         job = step.job.name
@@ -71,3 +82,18 @@ class Orders:
             return then
 
         self._defer(drop, lambda fault: then)
+
+    def shares(self, step: Step) -> bool:
+        return self._work.shares(step)
+
+    def share(self, step: Step) -> None:
+        """Answered by `Shared`."""
+        job = step.job.name
+        self._defer(
+            lambda: terms.Shared(job, self._work.share(step)),
+            lambda fault: terms.Shared(job, (f"its result is not shared: {fault}",)),
+        )
+
+    def abandon(self) -> None:
+        """Nothing is copied to or from a shared cache any more."""
+        self._work.abandon()

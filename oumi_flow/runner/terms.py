@@ -36,7 +36,8 @@ class Verdict:
     reasons: tuple[Reason, ...] = ()
     words: tuple[str, ...] = ()  # the reasons as a user reads them
     detail: str = ""  # of FAILED, and the cause told for UP_TO_DATE and RESTORED
-    trace: Trace | None = None
+    trace: Trace | None = None  # of RESTORED
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ class Prepared:
     devices: tuple[str, ...] = ()  # the same as in CUDA_VISIBLE_DEVICES
     detail: str = ""  # `resumes from checkpoint-800`
     follower: Follower | None = None  # made before the start, where that matters
+    notes: tuple[str, ...] = ()
 
 
 class Lease(Protocol):
@@ -83,6 +85,12 @@ class Worker(Protocol):
 
     def recheck(self, step: Step) -> Verdict: ...
 
+    def may_restore(self, step: Step) -> bool:
+        """Whether `restore` is wanted before this job is queued. Does not block."""
+
+    def restore(self, step: Step) -> Verdict:
+        """Bring its result back from a cache: RESTORED; QUEUED when that cannot be."""
+
     def prepare(self, step: Step, number: int, lease: Lease | None) -> Prepared: ...
 
     def adopt(self, step: Step, handle: Handle) -> Prepared | None:
@@ -97,6 +105,15 @@ class Worker(Protocol):
 
     def drop(self, step: Step, ending: Ending) -> None:
         """Record that an attempt ended without a process of ours having run to its end."""
+
+    def shares(self, step: Step) -> bool:
+        """Whether what this job made is to be shared. Does not block."""
+
+    def share(self, step: Step) -> tuple[str, ...]:
+        """Copy what this job made to where it is shared; returns notes."""
+
+    def abandon(self) -> None:
+        """End any `share` soon, undone. Does not block."""
 
 
 class Watcher(Protocol):
@@ -120,6 +137,14 @@ class Pilot(Protocol):
 class Rechecked(NamedTuple):
     job: str
     verdict: Verdict
+
+
+class LookedUp(NamedTuple):
+    """What looking in the cache came to; `words` are those that it was asked with."""
+
+    job: str
+    verdict: Verdict
+    words: tuple[str, ...] = ()
 
 
 class Readied(NamedTuple):
@@ -163,6 +188,13 @@ class Dropped(NamedTuple):
     job: str
 
 
+class Shared(NamedTuple):
+    """A result is where it is shared, or was not to be brought there."""
+
+    job: str
+    notes: tuple[str, ...] = ()
+
+
 class StopAsked(NamedTuple):
     name: str  # `SIGINT`
 
@@ -175,7 +207,17 @@ class Broken(NamedTuple):
 
 
 Message = (
-    Rechecked | Readied | TakenOver | Submitted | Exited | Concluded | Dropped | StopAsked | Broken
+    Rechecked
+    | LookedUp
+    | Readied
+    | TakenOver
+    | Submitted
+    | Exited
+    | Concluded
+    | Dropped
+    | Shared
+    | StopAsked
+    | Broken
 )
 
 

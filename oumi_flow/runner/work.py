@@ -36,8 +36,10 @@ from oumi_flow.progress import Follower, follower, total_of
 from oumi_flow.runner import resume
 from oumi_flow.runner.children import Children
 from oumi_flow.runner.ends import End, end_of
+from oumi_flow.runner.reuse import Reuse
 from oumi_flow.runner.terms import Ending, Lease, Prepared, Verdict
 from oumi_flow.store import Store
+from oumi_flow.store.cache import RunCache
 from oumi_flow.verbs import VerbSpec
 
 _OPEN = ("starting", "running")
@@ -55,15 +57,22 @@ class Work:
         run_id: str,
         environ: Mapping[str, str],
         oumi: tuple[str, ...] = ("oumi",),
+        cache: RunCache | None = None,
         versions: Mapping[str, str] = EMPTY,
         software: Mapping[str, str] | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """`versions`: tool -> version, kept in traces; `software` as in `judge`."""
+        """`versions`: tool -> version, kept in traces; `software` as in `judge`.
+
+        `cache`: where results of earlier build keys are kept; None: below the output folder only.
+        """
         self._store, self._disk, self._run_id, self._now = store, disk, run_id, now
         self._children = Children(environ, oumi)
         self._versions, self._software = versions, software
+        kept = RunCache(store.paths, store.files) if cache is None else cache
+        self._reuse = Reuse(store, disk, kept, software)
         self._sources = workflow.sources
+        self.unmended: list[str] = []
         self._keys: dict[str, str] = {}  # build keys of what is there
         self._traces: dict[str, Trace] = {}  # made, or seen with newer stamps, in this run
         self._jobs: dict[str, Job] = {}
@@ -94,6 +103,13 @@ class Work:
 
     # -- before an attempt ----------------------------------------------------------------------
 
+    def mend(self) -> None:
+        """End what a killed run was moving to or from the run cache.
+
+        To be called under the lock, before anything is planned. `unmended` has words for the rest.
+        """
+        self.unmended = self._reuse.mend()
+
     def judges(self, step: Step) -> bool:
         return step.decision is Decision.MAY_RUN
 
@@ -110,9 +126,22 @@ class Work:
             self._refreshed[step.job.name] = judgement.refreshed
         return Verdict(JobState.UP_TO_DATE, detail=reasons.up_to_date(step.past.trace))
 
+    def may_restore(self, step: Step) -> bool:
+        return self._reuse.may_restore(step)
+
+    def restore(self, step: Step) -> Verdict:
+        """Bring back from the run cache what the job would make, if it is there."""
+        inputs = self._observe_inputs(step)
+        trace, notes = self._reuse.restore(step, staleness.key_of(step.job, inputs), inputs)
+        if trace is None:
+            return Verdict(JobState.QUEUED, notes=notes)
+        self._made(step.job, trace)
+        return Verdict(JobState.RESTORED, detail=reasons.restored(trace), trace=trace, notes=notes)
+
     def prepare(self, step: Step, number: int, lease: Lease | None) -> Prepared:
         """Make everything ready for a process; from here on the old result is not trusted."""
         job, spec = step.job, verbs.verb(step.job.verb)
+        self._reuse.refuse_stuck(job)
         env = self._children.env(job, number, lease)
         inputs = self._observe_inputs(step)
         build_key = staleness.key_of(job, inputs)
@@ -131,7 +160,11 @@ class Work:
         # without a marker of which nothing is known, nor what another build left under our key.
         cleared = spec.is_shell or goes_on
         self._store.write_attempt(job.name, opened if cleared else replace(opened, build_key=""))
-        self._store.remove_marker(job.name)
+        notes: tuple[str, ...] = ()
+        if number == 1:
+            notes = self._reuse.make_way(step, build_key)
+        else:
+            self._store.remove_marker(job.name)
         self._keys.pop(job.name, None)
         checkpoint = ""
         if not spec.is_shell:
@@ -173,6 +206,7 @@ class Work:
             f"resumes from {os.path.basename(checkpoint)}" if checkpoint else "",
             # A metrics file may hold rows of an earlier attempt, so its size now is what counts.
             None if spec.is_shell else _follower(job, log),
+            notes,
         )
 
     def adopt(self, step: Step, handle: Handle) -> Prepared | None:
@@ -294,12 +328,25 @@ class Work:
         trace, name = outcome.trace, step.job.name
         assert trace is not None
         self._store.write_marker(trace)
-        self._keys[name] = trace.build_key
-        self._traces[name], self._jobs[name] = trace, step.job
+        self._made(step.job, trace)
         opened = self._opened.pop(name, None)
         if opened is not None:
             done = replace(opened, state="done", finished=trace.finished, exit_code=0)
             self._store.write_attempt(name, done)
+
+    def _made(self, job: Job, trace: Trace) -> None:
+        self._keys[job.name] = trace.build_key
+        self._traces[job.name], self._jobs[job.name] = trace, job
+
+    def shares(self, step: Step) -> bool:
+        return self._reuse.shares(step)
+
+    def share(self, step: Step) -> tuple[str, ...]:
+        """Copy what the job has just made to the shared cache; notes."""
+        return self._reuse.share(step, self._traces[step.job.name])
+
+    def abandon(self) -> None:
+        self._reuse.abandon()
 
     def drop(self, step: Step, ending: Ending) -> None:
         """Record that the latest attempt came to nothing, if one was begun."""

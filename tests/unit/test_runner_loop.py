@@ -121,6 +121,7 @@ class Bench:
         gpus: int = 0,
         adopted: Sequence[str] = (),
         pool: Pool | None = None,
+        sharing: bool = False,
         **options: Any,
     ) -> None:
         self.now = 1000.0
@@ -134,6 +135,9 @@ class Bench:
         self.dropped: dict[str, Ending] = {}
         self.committed: list[str] = []
         self.verdicts: dict[str, Verdict] = {}
+        self.kept: dict[str, Verdict] = {}
+        self.sharing, self.abandoned = sharing, False
+        self.shared: list[str] = []
         self.outcomes: dict[str, Outcome] = {}
         self.faults: dict[str, Exception] = {}  # "prepare train" -> raised
         self.takes_over: dict[str, bool] = {}
@@ -166,6 +170,24 @@ class Bench:
     def recheck(self, step: Step) -> Verdict:
         self._fault("recheck", step)
         return self.verdicts.get(step.job.name, Verdict(S.QUEUED, words=("it changed",)))
+
+    def may_restore(self, step: Step) -> bool:
+        return step.job.name in self.kept
+
+    def restore(self, step: Step) -> Verdict:
+        self._fault("restore", step)
+        return self.kept[step.job.name]
+
+    def shares(self, step: Step) -> bool:
+        return self.sharing
+
+    def share(self, step: Step) -> tuple[str, ...]:
+        self._fault("share", step)
+        self.shared.append(step.job.name)
+        return ()
+
+    def abandon(self) -> None:
+        self.abandoned = True
 
     def prepare(self, step: Step, number: int, lease: Lease | None) -> Prepared:
         self._fault("prepare", step)
