@@ -96,7 +96,11 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class GpuRequest:
-    """`count` GPUs, or exactly the `devices` named (then `count == len(devices)`)."""
+    """`count` GPUs, or exactly the `devices` named (then `count == len(devices)`).
+
+    A count of -1 means any one, if there is one; with `devices`: that one, which nobody named but
+    `fixed` allocation bound the job to.
+    """
 
     count: int
     devices: tuple[int, ...] = ()

@@ -2,12 +2,13 @@
 
 Knows the pool of tokens and which of them this run holds; not jobs' states nor their order. A try
 never waits. A request that our own leases make hopeless is not tried at all; one that somebody
-else's do is tried again after a pause that grows from 5 to 80 ms.
+else's do is tried again soon, how soon the pool says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from oumi_flow.model import Decision, GpuRequest, Job, Step
@@ -15,7 +16,8 @@ from oumi_flow.runner.schedule import effective_request
 from oumi_flow.runner.terms import Lease, Options
 from oumi_flow.tokens import assign_fixed
 
-_FIRST_PAUSE, _LAST_PAUSE = 0.005, 0.08
+# Seconds. What a job of ours has let go of is free in a moment, so the first pauses are short.
+_FIRST_PAUSE, _A_MOMENT = 0.005, 0.15
 
 
 class Tokens(Protocol):
@@ -31,16 +33,32 @@ class Tokens(Protocol):
         allowed: Sequence[int] | None = None,
         strategy: str = "dynamic",
         holder: str = "",
+        *,
+        waited: float | None = None,
+        before: Mapping[GpuRequest, float] | None = None,
     ) -> Lease | None: ...
 
-    def waiting_for(
-        self,
-        request: GpuRequest,
-        allowed: Sequence[int] | None = None,
-        strategy: str = "dynamic",
-    ) -> str: ...
+    def pause(self, request: GpuRequest) -> float:
+        """Seconds after which another try is worth it, for one that got nothing."""
+
+    def leave(self, request: GpuRequest) -> None:
+        """It is not waited for any more, or not now."""
+
+    def waiting_for(self, request: GpuRequest, allowed: Sequence[int] | None = None) -> str: ...
+
+    def strangers(self) -> Mapping[int, str]:
+        """GPUs that are not to be had now without being named."""
 
     def set_aside(self, index: int) -> None: ...
+
+
+@dataclass(slots=True)
+class _Wait:
+    """Of a request that got nothing: since when (the clock's time), when to ask again."""
+
+    since: float
+    due: float = 0.0
+    pause: float = 0.0
 
 
 class Leasing:
@@ -52,15 +70,21 @@ class Leasing:
         self._strategy = options.allocation
         self._bound: dict[str, GpuRequest] = {}
         self._ours: dict[int, int] = {}
-        self._again: dict[GpuRequest, tuple[float, float]] = {}  # when, the pause before it
+        self._waits: dict[GpuRequest, _Wait] = {}
+        self._parked: float | None = None  # since when there is no slot
 
     def bind(self, steps: Sequence[Step], seconds: Mapping[str, float]) -> None:
         """With allocation `fixed`, say now which GPU each job gets."""
         if self._strategy == "fixed":
             auto = [step.job for step in steps if step.decision is not Decision.UP_TO_DATE]
             auto = [job for job in auto if self.request(job) == GpuRequest(1)]
-            found = assign_fixed([(j.name, seconds[j.name], 1) for j in auto], tuple(self.gpus))
-            self._bound = {job: GpuRequest(1, devices) for job, devices in found.items()}
+            found = assign_fixed([(j.name, seconds[j.name], 1) for j in auto], self._without_any())
+            self._bound = {job: GpuRequest(-1, devices) for job, devices in found.items()}
+
+    def _without_any(self) -> tuple[int, ...]:
+        """The GPUs that no stranger uses; all, if there are none such."""
+        strangers = self._tokens.strangers() if self._tokens is not None else {}
+        return tuple(gpu for gpu in self.gpus if gpu not in strangers) or tuple(self.gpus)
 
     def request(self, job: Job) -> GpuRequest | None:
         """What this job asks of the pool; None for nothing."""
@@ -69,21 +93,36 @@ class Leasing:
             return bound
         return effective_request(job.gpu, self.gpus)
 
-    def try_lease(self, job: str, request: GpuRequest, now: float) -> Lease | None:
-        """A lease, or None if there is none now (or it is too soon to ask again)."""
-        if self._tokens is None or not self._hopeful(request):
+    def try_lease(
+        self, job: str, request: GpuRequest, now: float, before: Sequence[GpuRequest] = ()
+    ) -> Lease | None:
+        """A lease, or None if there is none now (or it is too soon to ask again).
+
+        `before`: requests of jobs that go before this one, and have got nothing.
+        """
+        if self._tokens is None:
             return None
-        when, pause = self._again.get(request, (0.0, 0.0))
-        if now < when:
+        self._unpark(now)
+        wait = self._waits.setdefault(request, _Wait(now))
+        if not self._hopeful(request):
+            self._tokens.leave(request)
+            return None
+        if now < wait.due:
             return None
         lease = self._tokens.try_lease(
-            request, allowed=tuple(self.gpus), strategy=self._strategy, holder=job
+            request,
+            allowed=tuple(self.gpus),
+            strategy=self._strategy,
+            holder=job,
+            waited=now - wait.since,
+            before={other: now - self._waits[other].since for other in before},
         )
         if lease is None:
-            pause = min(max(2 * pause, _FIRST_PAUSE), _LAST_PAUSE)
-            self._again[request] = (now + pause, pause)
+            wait.pause = min(max(2 * wait.pause, _FIRST_PAUSE), self._tokens.pause(request))
+            wait.due = now + wait.pause
             return None
-        self._again.pop(request, None)
+        # Whoever of us wants the same next stands behind all that wait now.
+        del self._waits[request]
         for device in lease.devices:
             self._ours[device] = self._ours.get(device, 0) + 1
         return lease
@@ -95,13 +134,34 @@ class Leasing:
             if not self._ours[device]:
                 del self._ours[device]
         lease.close()
-        self._again.clear()
+        for wait in self._waits.values():
+            wait.due = wait.pause = 0.0
 
     def next_try(self, request: GpuRequest) -> float | None:
         """The clock's time at which to ask again; None: when something is released."""
-        if not self._hopeful(request) or request not in self._again:
+        if not self._hopeful(request) or request not in self._waits:
             return None
-        return self._again[request][0]
+        return self._waits[request].due
+
+    def park(self, now: float) -> None:
+        """There is no slot: nobody waits for a GPU, who has no use for it, and nobody ages."""
+        if self._parked is None and self._tokens is not None:
+            self._parked = now
+            for request in self._waits:
+                self._tokens.leave(request)
+
+    def _unpark(self, now: float) -> None:
+        if self._parked is not None:
+            for wait in self._waits.values():
+                wait.since += now - self._parked
+            self._parked = None
+
+    def keep(self, requests: Sequence[GpuRequest]) -> None:
+        """Only these are still waited for."""
+        for request in [request for request in self._waits if request not in requests]:
+            del self._waits[request]
+            if self._tokens is not None:
+                self._tokens.leave(request)
 
     def set_aside(self, device: int) -> None:
         """This GPU is lost: nobody gets it again in this run."""
@@ -109,12 +169,12 @@ class Leasing:
         if self._tokens is not None:
             self._tokens.set_aside(device)
 
-    def waiting_for(self, request: GpuRequest) -> str:
+    def waiting_for(self, request: GpuRequest, now: float) -> str:
         """Who outside this run is in the way, once that is more than a moment; else ""."""
-        _, pause = self._again.get(request, (0.0, 0.0))
-        if self._tokens is None or pause < _LAST_PAUSE:
+        wait = self._waits.get(request)
+        if self._tokens is None or wait is None or now - wait.since < _A_MOMENT:
             return ""
-        return self._tokens.waiting_for(request, tuple(self.gpus), self._strategy)
+        return self._tokens.waiting_for(request, tuple(self.gpus))
 
     def _hopeful(self, request: GpuRequest) -> bool:
         left = {gpu: count - self._ours.get(gpu, 0) for gpu, count in self.gpus.items()}

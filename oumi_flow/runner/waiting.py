@@ -1,7 +1,8 @@
 """Where queued jobs stand until there is a slot and, if they want one, a GPU.
 
-Knows the order and the leases, and says (as JobQueued events) what somebody waits for, once each.
-Does not know how a job got here nor what becomes of it.
+Knows the order and the leases, and says (as JobQueued events) what somebody waits for: again when
+that is another thing, but ever more rarely. Does not know how a job got here, nor what becomes of
+it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from oumi_flow.runner.terms import Lease
 
 # What a job waits for as long as nothing better can be said.
 _VAGUE = ("", "a slot", "a GPU")
+
+# Seconds: how soon to look who is in the way, and after saying so, once more and at last.
+_LOOK, _SAY_AGAIN, _SAY_SELDOM = 0.25, 2.0, 60.0
 
 
 class WaitingRoom:
@@ -34,11 +38,15 @@ class WaitingRoom:
         self._fresh: list[str] = []
         self._words: dict[str, tuple[str, ...]] = {}  # why each runs
         self._told: dict[str, str] = {}
+        self._pauses: dict[str, float] = {}  # between two looks at who is in the way
+        self._looks: dict[str, float] = {}  # when the next one is
 
     def enter(self, job: Job, words: tuple[str, ...] = ()) -> None:
         self._line.push(job.name, self._ranks[job.name], self._leasing.request(job))
         self._words[job.name] = words
         self._told[job.name] = ""
+        self._looks.pop(job.name, None)
+        self._pauses.pop(job.name, None)
         self._fresh.append(job.name)
 
     def leave(
@@ -48,24 +56,26 @@ class WaitingRoom:
 
         Or with words for why nothing can be leased: such a one is not to run.
         """
-        without: set[GpuRequest] = set()  # requests that get nothing for the moment
+        without: dict[GpuRequest, None] = {}  # requests that get nothing for the moment, in order
         while has_slot() and (first := self._line.first(without)) is not None:
             job, _, request = first
             lease = None
             if request is not None:
                 try:
-                    lease = self._leasing.try_lease(job, request, now)
+                    lease = self._leasing.try_lease(job, request, now, tuple(without))
                 except FlowError as fault:
                     self._line.pop(request)
                     yield job, None, str(fault)
                     continue
                 if lease is None:
-                    without.add(request)
-                    if self._told[job] in _VAGUE:
-                        self._say(job, self._leasing.waiting_for(request))
+                    without[request] = None
+                    self._say_who_is_in_the_way(job, request, now)
                     continue
             self._line.pop(request)
             yield job, lease, ""
+        self._leasing.keep(self._line.requests())
+        if not has_slot():
+            self._leasing.park(now)
 
     def say_who_waits(self, has_slot: bool) -> None:
         """Tell of those who came in since the last call what holds them back, if anything does."""
@@ -96,6 +106,22 @@ class WaitingRoom:
             else:
                 self._line.push(name, self._ranks[name], request)
         return lost
+
+    def _say_who_is_in_the_way(self, job: str, request: GpuRequest, now: float) -> None:
+        if now < self._looks.get(job, 0.0):
+            return
+        words = self._leasing.waiting_for(request, now)
+        pause = _LOOK
+        if words and words != self._told[job]:
+            self._say(job, words)
+            # Where many short jobs come and go, who holds what is no news for long.
+            pause = min(max(_SAY_AGAIN, 2 * self._pauses.get(job, 0.0)), _SAY_SELDOM)
+            self._pauses[job] = pause
+        elif words:
+            pause = self._pauses.get(job, _LOOK)
+        elif self._told[job] in _VAGUE:
+            pause = 0.05
+        self._looks[job] = now + pause
 
     def _say(self, job: str, what: str) -> None:
         if what and self._told[job] != what:

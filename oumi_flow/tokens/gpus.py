@@ -2,8 +2,8 @@
 
 `OUMI_FLOW_FAKE_GPUS` names a JSON file that stands in for NVML. It is read anew at every question:
 a list of objects with `index`, and optionally `uuid`, `name`, `memory_total` and `memory_used`
-(bytes), `utilization` (percent), `processes` (`[{"pid": 12}, …]`), `mig` (UUIDs of instances, or
-objects with `uuid`), `lost` (true or false).
+(bytes), `utilization` (percent), `processes` (`[{"pid": 12}, …]`, of this machine), `mig` (UUIDs of
+instances, or objects with `uuid` and, of their own, memory and processes), `lost` (true or false).
 """
 
 from __future__ import annotations
@@ -107,8 +107,14 @@ def _fake_gpu(entry: Mapping[str, Any]) -> list[Gpu]:
         processes=tuple(int(process["pid"]) for process in entry.get("processes", ())),
         lost=bool(entry.get("lost", False)),
     )
-    instances = [one if isinstance(one, str) else str(one["uuid"]) for one in entry.get("mig", ())]
-    return [replace(gpu, mig=uuid) for uuid in instances] or [gpu]
+    return [_fake_instance(gpu, entry, one) for one in entry.get("mig", ())] or [gpu]
+
+
+def _fake_instance(gpu: Gpu, entry: Mapping[str, Any], one: str | Mapping[str, Any]) -> Gpu:
+    if isinstance(one, str):
+        return replace(gpu, mig=one)
+    (own,) = _fake_gpu({**entry, **one, "uuid": gpu.uuid, "mig": ()})
+    return replace(own, mig=str(one["uuid"]))
 
 
 def _ask_nvml() -> tuple[Gpu, ...]:
@@ -117,6 +123,7 @@ def _ask_nvml() -> tuple[Gpu, ...]:
     except ImportError:
         return ()
     try:
+        # Stays open once it is: opening takes most of the time, and is only counted after that.
         pynvml.nvmlInit()
     except pynvml.NVMLError:
         return ()  # no driver, no GPU, or none that works: then there is none for us
@@ -124,18 +131,21 @@ def _ask_nvml() -> tuple[Gpu, ...]:
         count: int = pynvml.nvmlDeviceGetCount()
         return tuple(gpu for index in range(count) for gpu in _nvml_gpu(pynvml, index))
     except pynvml.NVMLError:
-        return ()
-    finally:
         with contextlib.suppress(pynvml.NVMLError):
-            pynvml.nvmlShutdown()
+            pynvml.nvmlShutdown()  # to begin afresh next time
+        return ()
 
 
 def _nvml_gpu(nvml: Any, index: int) -> list[Gpu]:
+    lost = False
+
     def ask(question: Callable[..., Any], *args: Any) -> Any:
         """None for what this GPU, driver or right does not answer."""
+        nonlocal lost
         try:
             return question(*args)
-        except nvml.NVMLError:
+        except nvml.NVMLError as error:
+            lost = lost or getattr(error, "value", None) == nvml.NVML_ERROR_GPU_IS_LOST
             return None
 
     try:
@@ -154,7 +164,7 @@ def _nvml_gpu(nvml: Any, index: int) -> list[Gpu]:
         utilization=float(rates.gpu) if rates else 0.0,
         processes=_pids(ask(nvml.nvmlDeviceGetComputeRunningProcesses, handle)),
     )
-    return _nvml_instances(nvml, ask, handle, gpu) or [gpu]
+    return [replace(one, lost=lost) for one in _nvml_instances(nvml, ask, handle, gpu) or [gpu]]
 
 
 def _nvml_instances(nvml: Any, ask: Callable[..., Any], handle: Any, gpu: Gpu) -> list[Gpu]:

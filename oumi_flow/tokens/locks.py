@@ -34,11 +34,15 @@ class Holder:
     job: str = ""
     since: float = 0.0  # unix seconds
 
+    token: str = ""
+
     def __str__(self) -> str:
-        """`held by run R, user U`."""
+        """`held by run R, user U, job J since 14:02`."""
         if not self.run:
             return f"held by user {self.user}" if self.user else "held by another run"
-        return f"held by run {self.run}, user {self.user}"
+        job = f", job {self.job}" if self.job else ""
+        since = f" since {_clock(self.since)}" if self.since else ""
+        return f"held by run {self.run}, user {self.user}{job}{since}"
 
 
 def prepare_folder(root: str) -> str:
@@ -51,8 +55,11 @@ def prepare_folder(root: str) -> str:
         )
     # Locks end with a boot; a folder each keeps what was written in old ones out of sight.
     folder = os.path.join(root, _boot_id())
-    for path in (root, folder):
-        _make_shared_folder(path, root)
+    try:
+        for path in (root, folder):
+            make_shared_folder(path)
+    except OSError as error:
+        raise useless(root, error.strerror) from error
     return folder
 
 
@@ -64,17 +71,15 @@ def _boot_id() -> str:
         return "boot"
 
 
-def _make_shared_folder(path: str, root: str) -> None:
-    try:
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(path, 0o700)
-        seen = os.lstat(path)
-        if not stat.S_ISDIR(seen.st_mode):
-            raise NotADirectoryError(errno.ENOTDIR, "not a folder (links are not followed)")
-        if seen.st_uid == os.geteuid() and stat.S_IMODE(seen.st_mode) != 0o1777:
-            os.chmod(path, 0o1777)  # in spite of the umask: it is for everybody
-    except OSError as error:
-        raise useless(root, error.strerror) from error
+def make_shared_folder(path: str) -> None:
+    """A folder for everybody, in which each may remove but their own. Raises OSError."""
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path, 0o700)
+    seen = os.lstat(path)
+    if not stat.S_ISDIR(seen.st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, "not a folder (links are not followed)")
+    if seen.st_uid == os.geteuid() and stat.S_IMODE(seen.st_mode) != 0o1777:
+        os.chmod(path, 0o1777)  # in spite of the umask
 
 
 def useless(root: str, detail: str | None) -> FlowError:
@@ -133,7 +138,7 @@ def write_holder(fd: int, run_id: str, job: str) -> None:
         os.pwrite(fd, text.encode(), 0)
 
 
-def read_holder(path: str, index: int) -> Holder | None:
+def read_holder(path: str, index: int, token: str = "") -> Holder | None:
     """None when nobody holds it. Looks by a shared lock, let go at once."""
     import fcntl
 
@@ -154,11 +159,38 @@ def read_holder(path: str, index: int) -> Holder | None:
             user=str(data.get("user", "")),
             job=str(data.get("job", "")),
             since=float(data.get("since", 0.0)),
+            token=token,
         )
     except (OSError, ValueError, TypeError, AttributeError):
-        return Holder(index)
+        return Holder(index, token=token)
     finally:
         os.close(fd)
+
+
+def is_locked(path: str) -> bool:
+    """Whether anybody holds it now. Looks by a shared lock, let go at once; makes no file."""
+    import fcntl
+
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+
+
+def _clock(at: float) -> str:
+    """`14:02`, with the day if that is another one."""
+    try:
+        then, now = time.localtime(at), time.localtime()
+    except (OverflowError, ValueError, OSError):
+        return "long ago"
+    return time.strftime("%H:%M" if then[:3] == now[:3] else "%b %d %H:%M", then)
 
 
 def user_name() -> str:

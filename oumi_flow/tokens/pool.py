@@ -1,27 +1,34 @@
-"""The tokens of some GPUs as one run sees them: leases, all or none, without waiting."""
+"""The tokens of some GPUs as one run sees them: leases, all or none, in turn, without waiting."""
 
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from oumi_flow.errors import FlowError
 from oumi_flow.model import GpuRequest
-from oumi_flow.tokens.gpus import Gpu, survey
+from oumi_flow.tokens.fairness import Claim, kept, share
+from oumi_flow.tokens.gpus import Gpu
 from oumi_flow.tokens.locks import (
     Holder,
+    is_locked,
     is_same_file,
     open_lock,
     prepare_folder,
     read_holder,
     useless,
+    user_name,
     write_holder,
 )
+from oumi_flow.tokens.standing import Standing
+from oumi_flow.tokens.strangers import Sight
+from oumi_flow.tokens.tickets import Queue, Ticket
 
 # Shared by all users, so not $TMPDIR, which often is one user's or one job's.
 DEFAULT_LOCK_DIR = "/tmp/oumi-flow-locks"
-
-_SURVEY_KEPT = 1.0  # seconds; NVML takes some milliseconds a GPU
+DEFAULT_PATIENCE = 60.0  # seconds after which the machine drains for whoever waits
 
 
 class Lease:
@@ -53,11 +60,20 @@ class Lease:
             os.close(fd)
 
 
+@dataclass(frozen=True, slots=True)
+class _Stander:
+    """Somebody in line, as the rule of `fairness` wants to know it."""
+
+    ticket: Ticket
+    aged: bool = False
+    choosy: bool = False
+
+
 class TokenPool:
     """The tokens of some GPUs, as one run sees them. Not for several threads at once.
 
-    Whoever comes first gets them. Fair order among runs needs no more than a `tickets` folder
-    beside the locks: `try_lease` is the one place that would ask it.
+    Who waits says so with a ticket that all runs see, and everybody keeps to the order of
+    `fairness`. With nobody else in line a lease costs a listing of the tickets' folder.
     """
 
     def __init__(
@@ -68,19 +84,24 @@ class TokenPool:
         run_id: str = "",
         environ: Mapping[str, str] | None = None,
     ) -> None:
-        """`lock_dir` "": $OUMI_FLOW_LOCK_DIR, else /tmp/oumi-flow-locks. Touches nothing yet.
+        """`gpus`: as they are now. Touches nothing yet, but raises FlowError for a bad setting.
 
-        `environ` is used for that, and to ask NVML (or its stand-in) again.
+        `lock_dir` "": $OUMI_FLOW_LOCK_DIR, else /tmp/oumi-flow-locks. `environ` is used for that,
+        for $OUMI_FLOW_GPU_PATIENCE, and to ask NVML (or its stand-in) again.
         """
-        self._environ = os.environ if environ is None else environ
-        self._root = lock_dir or self._environ.get("OUMI_FLOW_LOCK_DIR") or DEFAULT_LOCK_DIR
+        environ = os.environ if environ is None else environ
+        self._root = lock_dir or environ.get("OUMI_FLOW_LOCK_DIR") or DEFAULT_LOCK_DIR
+        self._patience = _patience(environ)
         self._folder = ""  # known once it is there
-        self._run_id = run_id
+        self._run_id, self._user = run_id, user_name()
         self._gpus = tuple(sorted(gpus, key=lambda gpu: (gpu.index, gpu.mig)))
+        self._by_token = {gpu.token: gpu for gpu in self._gpus}
         self._aside: set[int] = {gpu.index for gpu in gpus if gpu.lost}
         self._leases: list[Lease] = []
         self._past_seconds: dict[str, float] = {}  # token -> of leases that are closed
-        self._survey: tuple[float, tuple[Gpu, ...]] = (0.0, ())
+        self._sight = Sight(gpus, environ)
+        self._queue: Queue | None = None  # as the folder
+        self._standing: Standing | None = None
         self.indices = tuple(sorted({gpu.index for gpu in gpus}))
         # How many tokens each index has: more than one where a GPU is split into instances.
         self.capacity = {index: [g.index for g in gpus].count(index) for index in self.indices}
@@ -91,55 +112,99 @@ class TokenPool:
         allowed: Sequence[int] | None = None,
         strategy: str = "dynamic",
         holder: str = "",
+        *,
+        waited: float | None = None,
+        before: Mapping[GpuRequest, float] | None = None,
     ) -> Lease | None:
-        """All tokens of the request or none (None), without waiting.
+        """All tokens of the request or none (None), without waiting: 50 ms at the very worst.
 
-        `allowed`: GPUs to choose from, None for all of the pool. `strategy`: `dynamic` takes any,
-        `fixed` is `dynamic` for whoever already put the devices in the request, `load_balanced`
-        the least busy and none that a stranger uses. `holder`: the job's name, for others to read.
-        A count of -1 ("auto") is one GPU. Raises FlowError when the lock folder is of no use.
+        `allowed`: GPUs to choose from, None for all of the pool. `strategy`: `load_balanced` takes
+        the least busy, any other the first. GPUs that a stranger uses are had only by number: a
+        count of -1 ("auto") is one GPU, and with devices it is those, if no stranger is there.
+        `holder`: the job's name, for others to read.
+
+        `waited`: for so many seconds this run has wanted it; None: it only tries, and will not
+        stand in line. `before`: requests of this run that go first and have got nothing, and how
+        long they have waited. Raises FlowError when the lock folder is of no use.
         """
         eligible = self._eligible(request, allowed)
-        if strategy == "load_balanced":
-            eligible = self._least_busy_first(eligible)
-        if request.devices:
-            devices = sorted(set(request.devices))
-            groups = [[gpu for gpu in eligible if gpu.index == index] for index in devices]
-            taken = self._take_one_of_each(groups)
-        else:
-            taken = self._take_any(eligible, 1 if request.count < 0 else request.count)
+        ticket = self._ticket(request, eligible, holder)
+        free = self._free(ticket.usable)
+        if _is_auto(request):
+            free -= self._sight.vetoed(free).keys()
+        taken = None
+        if all(len(free.intersection(tokens)) >= count for count, tokens in ticket.needs):
+            mine = _Stander(ticket)
+            if strategy == "load_balanced":
+                mine = _Stander(self._least_busy_first(ticket), choosy=True)
+            firsts = [
+                _Stander(self._ticket(other, self._eligible(other, allowed)), age >= self._patience)
+                for other, age in (before or {}).items()
+            ]
+            taken = self._take_in_turn(request, mine, firsts, waited or 0.0)
         if taken is None:
+            if waited is not None:
+                self._stand().stand(request, ticket, waited)
             return None
-        taken.sort(key=lambda pair: (pair[0].index, pair[0].mig))
+        self.leave(request)
         for _, descriptor in taken:
             write_holder(descriptor, self._run_id, holder)
         lease = Lease([gpu for gpu, _ in taken], [descriptor for _, descriptor in taken])
         self._leases.append(lease)
         return lease
 
-    def waiting_for(
-        self,
-        request: GpuRequest,
-        allowed: Sequence[int] | None = None,
-        strategy: str = "dynamic",
-    ) -> str:
-        """`GPU 0: held by run R, user U`, for each GPU in the way; "" when none seems to be."""
-        eligible = self._eligible(request, allowed)
-        held = self._holders(eligible)
-        words = {holder.index: str(holder) for holder in held}
+    def pause(self, request: GpuRequest) -> float:
+        """Seconds after which another try is worth it, for one that got nothing."""
+        return self._stand().pause(request)
+
+    def leave(self, request: GpuRequest) -> None:
+        """This run does not wait for it any more, or not now."""
+        if self._standing is not None:
+            self._standing.leave(request)
+
+    def close(self) -> None:
+        """Nothing waits any more. Leases stay."""
+        if self._standing is not None:
+            self._standing.leave_all()
+
+    def strangers(self) -> dict[int, str]:
+        """GPUs that nobody of ours holds and a stranger uses, or that are lost, with words."""
+        found = self._sight.vetoed(self._free([gpu.token for gpu in self._gpus]))
+        return {gpu.index: found[gpu.token] for gpu in self._gpus if gpu.token in found}
+
+    def waiting_for(self, request: GpuRequest, allowed: Sequence[int] | None = None) -> str:
+        """Who or what is in the way of it, for people; "" when nothing seems to be.
+
+        `GPU 0, 1: held by run R, user U, job J since 14:02; GPU 2: used by process 4711 (python,
+        user bob), which is no job of ours; 2nd in line`.
+        """
         names = request.devices or tuple(self.indices if allowed is None else allowed)
-        words |= dict.fromkeys(self._aside & set(names), "lost")
-        if strategy == "load_balanced":
-            for gpu in self._fresh(eligible):
-                if gpu.processes and gpu.index not in words:
-                    words[gpu.index] = (
-                        f"in use by process {gpu.processes[0]}, which is no job of ours"
-                    )
-        return "; ".join(f"GPU {index}: {words[index]}" for index in sorted(words))
+        why = [(index, "lost") for index in sorted(self._aside.intersection(names))]
+        eligible = self._eligible(request, allowed)
+        held = {holder.token: str(holder) for holder in self._holders(eligible)}
+        free = {gpu.token for gpu in eligible if gpu.token not in held}
+        vetoed = self._sight.vetoed(free) if _is_auto(request) else {}
+        ticket = self._ticket(request, eligible)
+        keeps = self._kept(request, ticket, free - vetoed.keys())
+        for gpu in eligible:
+            words = held.get(gpu.token) or vetoed.get(gpu.token) or keeps.get(gpu.token)
+            if words:
+                why.append((gpu.index, words))
+        said = _say(why)
+        ahead = self._stand().ahead(request)
+        if ahead:
+            said.append(f"{_ordinal(ahead + 1)} in line")
+        return "; ".join(said)
 
     def holders(self) -> tuple[Holder, ...]:
         """Of the tokens that anybody holds now, in order."""
         return tuple(self._holders(self._gpus))
+
+    def waiting(self) -> tuple[Ticket, ...]:
+        """All who wait for any of these GPUs, this run too, the first in line first."""
+        queue = self._lines()
+        ours = {gpu.token for gpu in self._gpus}
+        return tuple(t for t in queue.line(queue.names()) if not ours.isdisjoint(t.usable))
 
     def set_aside(self, index: int) -> None:
         """A GPU that was lost: this pool leases it no more."""
@@ -153,29 +218,27 @@ class TokenPool:
             choice &= set(request.devices)
         return [gpu for gpu in self._gpus if gpu.index in choice]
 
-    def _least_busy_first(self, gpus: list[Gpu]) -> list[Gpu]:
-        """By NVML; by the time we kept them busy where there is none. Strangers' are left out.
+    def _ticket(self, request: GpuRequest, eligible: Sequence[Gpu], job: str = "") -> Ticket:
+        """What the request comes to, of the tokens that it can have at all."""
+        if request.devices:
+            # MIG: whichever instance is free.
+            devices = sorted(set(request.devices))
+            groups = [[gpu.token for gpu in eligible if gpu.index == one] for one in devices]
+            needs = tuple((1, tuple(group)) for group in groups)
+        else:
+            needs = ((abs(request.count), tuple(gpu.token for gpu in eligible)),)
+        return Ticket(needs, _is_auto(request), self._run_id, self._user, job)
 
-        A GPU whose token is free has no process of any run of ours: whoever computes on it is a
-        stranger. So only the free ones are asked about.
-        """
-        free = [gpu for gpu in gpus if read_holder(self._path(gpu), gpu.index) is None]
-        usable = [gpu for gpu in self._fresh(free) if not gpu.lost and not gpu.processes]
+    def _least_busy_first(self, ticket: Ticket) -> Ticket:
+        """By NVML; by the time we kept them busy where there is none."""
         spent = self._spent()
-        return sorted(
-            usable, key=lambda gpu: (gpu.busyness, spent.get(gpu.token, 0.0), gpu.index, gpu.mig)
-        )
 
-    def _fresh(self, gpus: list[Gpu]) -> list[Gpu]:
-        """The same, with what NVML says of them now."""
-        if not gpus:
-            return []
-        asked, seen = self._survey
-        if "OUMI_FLOW_FAKE_GPUS" in self._environ or time.monotonic() - asked > _SURVEY_KEPT:
-            seen = survey(self._environ)
-            self._survey = (time.monotonic(), seen)
-        now = {gpu.token: gpu for gpu in seen}
-        return [now.get(gpu.token, gpu) for gpu in gpus]
+        def key(token: str) -> tuple[tuple[float, float], float]:
+            gpu = self._sight.of(token)
+            return (gpu.busyness if gpu else (0.0, 0.0), spent.get(token, 0.0))
+
+        needs = tuple((count, tuple(sorted(group, key=key))) for count, group in ticket.needs)
+        return replace(ticket, needs=needs)
 
     def _spent(self) -> dict[str, float]:
         """Seconds that this pool has held each token."""
@@ -187,36 +250,75 @@ class TokenPool:
             _add_time(spent, lease)
         return spent
 
-    # locking
+    def _around(
+        self, request: GpuRequest, tickets: Sequence[Ticket], waited: float
+    ) -> tuple[list[_Stander], list[_Stander]]:
+        """Of the others in line those before the request and those after it."""
+        mine, now = self._stand().since(request, waited), time.monotonic()
+        rows = [_Stander(ticket, now - ticket.since >= self._patience) for ticket in tickets]
+        older = [row for row in rows if row.ticket.name < mine]
+        return older, rows[len(older) :]
 
-    def _take_any(self, gpus: Sequence[Gpu], wanted: int) -> list[tuple[Gpu, int]] | None:
-        taken: list[tuple[Gpu, int]] = []
-        for position, gpu in enumerate(gpus):
-            if len(taken) == wanted or len(taken) + len(gpus) - position < wanted:
-                break
-            descriptor = self._take(gpu)
-            if descriptor is not None:
+    def _claims(self, line: Sequence[_Stander], free: set[str]) -> list[Claim]:
+        """What each can have, as strangers' company is only for those who named the GPU."""
+        any_auto = any(row.ticket.auto for row in line)
+        vetoed = self._sight.vetoed(free).keys() if any_auto else ()
+        claims = [Claim(row.ticket.needs, row.aged, row.choosy) for row in line]
+        return [
+            claim.without(vetoed) if row.ticket.auto and vetoed else claim
+            for row, claim in zip(line, claims, strict=True)
+        ]
+
+    def _kept(self, request: GpuRequest, ticket: Ticket, free: set[str]) -> dict[str, str]:
+        """Which of these free tokens are for somebody who waits longer, in words."""
+        tickets = self._lines().line(self._stand().others()) if free else []
+        older, _ = self._around(request, tickets, 0.0)
+        if not older:
+            return {}
+        everywhere = self._free({token for row in older for token in row.ticket.usable})
+        keeps = kept(self._claims(older, everywhere), len(older), everywhere)
+        who = {token: older[position].ticket for token, position in keeps.items()}
+        return {
+            token: f"kept for run {first.run}, user {first.user}, job {first.job}, first in line"
+            for token, first in who.items()
+            if token in ticket.usable
+        }
+
+    # taking
+
+    def _take_in_turn(
+        self, request: GpuRequest, mine: _Stander, firsts: list[_Stander], waited: float
+    ) -> list[tuple[Gpu, int]] | None:
+        names = self._stand().others()
+        if not names:
+            return self._take_share([*firsts, mine], len(firsts))
+        with self._lines().turn():
+            tickets = self._lines().line(names)
+            older, younger = self._around(request, tickets, waited)
+            return self._take_share([*older, *firsts, mine, *younger], len(older) + len(firsts))
+
+    def _take_share(self, line: Sequence[_Stander], place: int) -> list[tuple[Gpu, int]] | None:
+        free = self._free({token for row in line for token in row.ticket.usable})
+        claims = self._claims(line, free)
+        while (chosen := share(claims, place, free)) is not None:
+            taken: list[tuple[Gpu, int]] = []
+            for gpu in (gpu for gpu in self._gpus if gpu.token in chosen):  # ascending
+                descriptor = self._take(gpu)
+                if descriptor is None:  # somebody was quicker
+                    free.discard(gpu.token)
+                    break
                 taken.append((gpu, descriptor))
-        if len(taken) == wanted:
-            return taken
-        _let_go(taken)
+            else:
+                return taken
+            for _, descriptor in taken:
+                os.close(descriptor)
         return None
-
-    def _take_one_of_each(self, groups: Sequence[Sequence[Gpu]]) -> list[tuple[Gpu, int]] | None:
-        taken: list[tuple[Gpu, int]] = []
-        for group in groups:
-            one = self._take_any(group, 1)  # MIG: whichever instance is free
-            if one is None:
-                _let_go(taken)
-                return None
-            taken += one
-        return taken
 
     def _take(self, gpu: Gpu) -> int | None:
         """The locked descriptor of its token, or None when somebody has it."""
         from filelock import lock_descriptor
 
-        path = self._path(gpu)
+        path = self._path(gpu.token)
         while True:
             fd = open_lock(path)
             try:
@@ -230,25 +332,64 @@ class TokenPool:
                 raise useless(self._root, error.strerror) from error
             os.close(fd)  # a cleaner of /tmp removed the file between: take the new one
 
-    def _path(self, gpu: Gpu) -> str:
-        if not self._folder:
-            self._folder = prepare_folder(self._root)
-        return os.path.join(self._folder, f"{gpu.token}.lock")
+    # the folder
+
+    def _free(self, tokens: Iterable[str]) -> set[str]:
+        return {token for token in tokens if not is_locked(self._path(token))}
 
     def _holders(self, gpus: Iterable[Gpu]) -> list[Holder]:
-        found = []
-        for gpu in gpus:
-            holder = read_holder(self._path(gpu), gpu.index)
-            if holder is not None:
-                found.append(holder)
-        return found
+        seen = [read_holder(self._path(gpu.token), gpu.index, gpu.token) for gpu in gpus]
+        return [holder for holder in seen if holder is not None]
+
+    def _path(self, token: str) -> str:
+        return os.path.join(self._locks(), f"{token}.lock")
+
+    def _locks(self) -> str:
+        if not self._folder:
+            self._folder = prepare_folder(self._root)
+        return self._folder
+
+    def _lines(self) -> Queue:
+        if self._queue is None:
+            self._queue = Queue(self._locks())
+        return self._queue
+
+    def _stand(self) -> Standing:
+        if self._standing is None:
+            self._standing = Standing(self._lines())
+        return self._standing
 
 
-def _let_go(taken: list[tuple[Gpu, int]]) -> None:
-    for _, descriptor in taken:
-        os.close(descriptor)
+def _is_auto(request: GpuRequest) -> bool:
+    """Whether no GPU was named by whoever wrote the job."""
+    return request.count < 0 or not request.devices
+
+
+def _patience(environ: Mapping[str, str]) -> float:
+    text = environ.get("OUMI_FLOW_GPU_PATIENCE", "")
+    try:
+        seconds = float(text) if text else DEFAULT_PATIENCE
+    except ValueError:
+        seconds = -1.0
+    if not seconds >= 0.0:
+        raise FlowError(f'OUMI_FLOW_GPU_PATIENCE: expected seconds such as 60, got "{text}"')
+    return seconds
 
 
 def _add_time(spent: dict[str, float], lease: Lease) -> None:
     for gpu in lease.gpus:
         spent[gpu.token] = spent.get(gpu.token, 0.0) + lease.seconds
+
+
+def _say(why: Sequence[tuple[int, str]]) -> list[str]:
+    """`GPU 0, 1: held by …`: each thing once, in the order of the GPUs."""
+    gpus: dict[str, list[int]] = {}
+    for index, words in sorted(why):
+        gpus.setdefault(words, []).append(index)
+    return [f"GPU {', '.join(map(str, sorted(set(of))))}: {words}" for words, of in gpus.items()]
+
+
+def _ordinal(number: int) -> str:
+    """`2nd`."""
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{'th' if number % 100 in (11, 12, 13) else ending}"

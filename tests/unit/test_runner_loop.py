@@ -72,6 +72,7 @@ class Pool:
         self.all = tuple(range(count))
         self.held: dict[int, Any] = {}
         self.aside: set[int] = set()
+        self.left: list[GpuRequest] = []  # who does not wait any more
         self.tries = 0
         self.fault: Exception | None = None
 
@@ -81,15 +82,19 @@ class Pool:
         allowed: Sequence[int] | None = None,
         strategy: str = "dynamic",
         holder: str = "",
+        *,
+        waited: float | None = None,
+        before: Mapping[GpuRequest, float] | None = None,
     ) -> Lease | None:
         self.tries += 1
         if self.fault is not None:
             raise self.fault
         wanted = request.devices or self.all
         free = [d for d in wanted if d not in self.held and d in (allowed or self.all)]
-        if len(free) < request.count:
+        count = abs(request.count)
+        if len(free) < count:
             return None
-        lease = Held(self, free[: request.count])
+        lease = Held(self, free[:count])
         for device in lease.devices:
             assert device not in self.held
             self.held[device] = lease
@@ -99,12 +104,16 @@ class Pool:
     def capacity(self) -> dict[int, int]:
         return dict.fromkeys(self.all, 1)
 
-    def waiting_for(
-        self,
-        request: GpuRequest,
-        allowed: Sequence[int] | None = None,
-        strategy: str = "dynamic",
-    ) -> str:
+    def pause(self, request: GpuRequest) -> float:
+        return 0.05
+
+    def leave(self, request: GpuRequest) -> None:
+        self.left.append(request)
+
+    def strangers(self) -> Mapping[int, str]:
+        return {}
+
+    def waiting_for(self, request: GpuRequest, allowed: Sequence[int] | None = None) -> str:
         return "GPU 0: held by run R, user U" if "stranger" in self.held.values() else ""
 
     def set_aside(self, index: int) -> None:

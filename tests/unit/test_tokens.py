@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Iterator
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +24,10 @@ from oumi_flow.tokens import (
     check_request,
     discover,
     file_system,
+    survey,
     user_name,
 )
+from oumi_flow.tokens.strangers import Sight
 
 ANY = GpuRequest(1)
 
@@ -83,19 +88,66 @@ def test_real_gpus_are_found() -> None:
     assert gpus
     assert [gpu.index for gpu in gpus] == list(range(len(gpus)))
     assert all(gpu.uuid.startswith("GPU-") and gpu.memory_total > 0 for gpu in gpus)
+    assert not any(gpu.lost for gpu in gpus)
+    # What NVML says of those who compute can be put in words, again and again.
+    sight = Sight(gpus, {})
+    for gpu in gpus:
+        assert sight.of(gpu.token) == gpu
+        assert sight.stranger(gpu) == "" or "which is no job of ours" in sight.stranger(gpu)
+    assert discover({}) == gpus or len(discover({})) == len(gpus)
+
+
+class Nvml:
+    """As much of pynvml as is asked, with a GPU that has fallen off the bus in two ways."""
+
+    NVML_ERROR_GPU_IS_LOST = 15
+    NVML_DEVICE_MIG_ENABLE = 1
+
+    class NVMLError(Exception):
+        def __init__(self, value: int) -> None:
+            self.value = value
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def answer(handle: int, *_: Any) -> Any:
+            if name == "nvmlDeviceGetHandleByIndex" and handle != 1:
+                return handle
+            if name == "nvmlDeviceGetUUID":
+                return f"GPU-{handle}"
+            if name == "nvmlDeviceGetMigMode" and handle == 0:
+                return [0, 0]
+            lost = handle in (1, 2)
+            raise self.NVMLError(self.NVML_ERROR_GPU_IS_LOST if lost else 3)
+
+        return answer
+
+    def nvmlInit(self) -> None: ...
+    def nvmlShutdown(self) -> None: ...
+    def nvmlDeviceGetCount(self) -> int:
+        return 3
+
+
+def test_nvml_says_that_a_gpu_is_lost_by_its_handle_or_by_any_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", Nvml())
+    assert discover({}) == (
+        Gpu(0, "GPU-0"),
+        Gpu(1, lost=True),
+        Gpu(2, "GPU-2", lost=True),
+    )
 
 
 def test_gpus_come_from_the_file_that_stands_in_for_nvml(host: Host) -> None:
     host.fake(
         {"uuid": "GPU-a", "name": "H", "memory_total": 80, "memory_used": 8, "utilization": 5},
         {"uuid": "GPU-b", "processes": [{"pid": 12}], "lost": True},
-        {"uuid": "GPU-c", "mig": ["MIG-1", {"uuid": "MIG-2"}]},
+        {"uuid": "GPU-c", "memory_total": 9, "mig": ["MIG-1", {"uuid": "MIG-2", "memory_used": 3}]},
     )
     assert discover(host.environ) == (
         Gpu(0, "GPU-a", "H", 80, 8, 5.0),
         Gpu(1, "GPU-b", processes=(12,), lost=True),
-        Gpu(2, "GPU-c", mig="MIG-1"),
-        Gpu(2, "GPU-c", mig="MIG-2"),
+        Gpu(2, "GPU-c", memory_total=9, mig="MIG-1"),
+        Gpu(2, "GPU-c", memory_total=9, memory_used=3, mig="MIG-2"),
     )
 
 
@@ -200,7 +252,8 @@ def test_who_holds_a_token_can_be_read_by_others(host: Host) -> None:
     assert (holder.index, holder.run, holder.job) == (1, "run-1", "train-1")
     assert holder.user == user_name()
     assert holder.since > 0
-    words = f"GPU 1: held by run run-1, user {user_name()}"
+    since = time.strftime("%H:%M", time.localtime(holder.since))
+    words = f"GPU 1: held by run run-1, user {user_name()}, job train-1 since {since}"
     assert other.waiting_for(GpuRequest(2, (0, 1))) == words
     assert other.waiting_for(ANY, allowed=(0, 2)) == ""
     host.leases.pop().close()
@@ -215,27 +268,133 @@ def test_a_holder_that_wrote_garbage_still_holds(host: Host) -> None:
     assert host.pool(some(1)).waiting_for(ANY) == "GPU 0: held by another run"
 
 
-def test_least_busy_first_and_no_strangers_company(host: Host) -> None:
+def test_least_busy_first(host: Host) -> None:
     gpu = {"memory_total": 100}
     host.fake(
         gpu | {"memory_used": 50},
         gpu | {"memory_used": 10, "utilization": 90},
         gpu | {"memory_used": 10, "utilization": 20},
-        gpu | {"memory_used": 0, "processes": [{"pid": 4242}]},
     )
     pool = host.pool()
     order = [host.lease(pool, strategy="load_balanced").devices for _ in range(3)]
     assert order == [(2,), (1,), (0,)]
     assert pool.try_lease(ANY, strategy="load_balanced") is None
-    stranger = "GPU 3: in use by process 4242, which is no job of ours"
-    assert pool.waiting_for(GpuRequest(1, (3,)), strategy="load_balanced") == stranger
-    assert host.lease(pool).devices == (3,)  # dynamic does not look
+
+
+@pytest.fixture
+def stranger() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is no job of ours."""
+    with subprocess.Popen(["sleep", "1000"]) as process:
+        yield process
+        process.kill()
+
+
+def until(look: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + 60
+    while not look():
+        assert time.monotonic() < deadline, f"never: {what}"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("strategy", ["dynamic", "fixed", "load_balanced"])
+def test_nobody_is_put_beside_a_stranger_who_did_not_ask_for_it(
+    host: Host, strategy: str, stranger: subprocess.Popen[bytes]
+) -> None:
+    host.fake({"processes": [{"pid": stranger.pid}]}, {})
+    pool = host.pool()
+    bound = GpuRequest(-1, (0,))
+    words = f"used by process {stranger.pid} (sleep, user {user_name()}), which is no job of ours"
+    assert pool.strangers() == {0: words}
+    assert host.lease(pool, strategy=strategy).devices == (1,)
+    for auto in (ANY, bound, GpuRequest(2)):
+        assert pool.try_lease(auto, strategy=strategy) is None
+        assert f"GPU 0: {words}" in pool.waiting_for(auto)
+    named = GpuRequest(1, (0,))
+    assert pool.waiting_for(named) == ""
+    host.lease(pool, named, strategy=strategy).close()
+    # The stranger goes, though NVML is slow to notice: a dead process is in nobody's way.
+    stranger.kill()
+    stranger.wait()
+    assert host.lease(pool, bound, strategy=strategy).devices == (0,)
+
+
+def test_strangers_come_and_go_while_a_run_lasts(
+    host: Host, stranger: subprocess.Popen[bytes]
+) -> None:
+    host.fake({})
+    pool = host.pool()
+    host.lease(pool).close()
+    host.fake({"processes": [{"pid": stranger.pid}]})
+
+    def can_be_had() -> bool:
+        lease = pool.try_lease(ANY)
+        if lease is not None:
+            lease.close()
+        return lease is not None
+
+    until(lambda: not can_be_had(), "the stranger is seen")
+    host.fake({})
+    until(can_be_had, "the stranger is gone")
+
+
+def test_nvml_is_asked_about_once_a_second_when_nothing_is_in_the_way(
+    host: Host, monkeypatch: pytest.MonkeyPatch, stranger: subprocess.Popen[bytes]
+) -> None:
+    asked = []
+    clock = [100.0]
+
+    def count(environ: Mapping[str, str]) -> tuple[Gpu, ...]:
+        asked.append(clock[0])
+        return survey(environ)
+
+    monkeypatch.setattr("oumi_flow.tokens.strangers.survey", count)
+    monkeypatch.setattr("oumi_flow.tokens.strangers.time.monotonic", lambda: clock[0])
+    host.fake({}, {})
+    pool = host.pool()
+
+    def rounds() -> list[float]:
+        asked.clear()
+        for _ in range(400):
+            lease = pool.try_lease(ANY)
+            if lease is not None:
+                lease.close()
+            clock[0] += 0.01
+        return asked
+
+    assert len(rounds()) <= 4
+    host.fake({"processes": [{"pid": stranger.pid}]}, {"processes": [{"pid": stranger.pid}]})
+    # Asked at once, for it may be the end of a job of ours; then ever more rarely.
+    assert 5 <= len(rounds()) <= 12
+    later = rounds()
+    assert later[1] - later[0] > 0.9
+    named = GpuRequest(1, (0,))
+    asked.clear()
+    for _ in range(400):
+        clock[0] += 0.01
+        host.lease(pool, named).close()
+    assert asked == []  # whoever names a GPU wants it anyway
+
+
+def test_in_a_container_a_process_that_is_not_seen_may_live(
+    host: Host, monkeypatch: pytest.MonkeyPatch, stranger: subprocess.Popen[bytes]
+) -> None:
+    stranger.kill()
+    stranger.wait()
+    gpu = Gpu(0, processes=(stranger.pid,))
+    for sees_all, words in (
+        (True, ""),
+        (False, f"used by process {stranger.pid}, which is no job of ours"),
+    ):
+        monkeypatch.setattr(
+            "oumi_flow.tokens.strangers._sees_all_processes", lambda sees=sees_all: sees
+        )
+        assert Sight([gpu], {}).stranger(gpu) == words
 
 
 def test_without_nvml_the_one_used_least_so_far_is_taken(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("oumi_flow.tokens.pool.survey", lambda environ: ())
+    monkeypatch.setattr("oumi_flow.tokens.strangers.survey", lambda environ: ())
     pool = host.pool(some(3))
     order = []
     for _ in range(6):
@@ -250,7 +409,23 @@ def test_a_lost_gpu_is_set_aside(host: Host) -> None:
     pool = host.pool()
     pool.set_aside(1)
     assert host.lease(pool).devices == (2,)
-    assert "GPU 0: lost; GPU 1: lost" in pool.waiting_for(ANY)
+    assert pool.waiting_for(ANY).startswith("GPU 0, 1: lost; GPU 2: held by run run-1")
+
+
+def test_a_gpu_that_nvml_loses_meanwhile_is_had_by_nobody_who_did_not_name_it(host: Host) -> None:
+    host.fake({"uuid": "GPU-a"})
+    pool = host.pool()
+    host.lease(pool).close()
+    host.fake({"lost": True})  # NVML knows no UUID of it any more
+
+    def is_had() -> bool:
+        lease = pool.try_lease(ANY)
+        if lease is not None:
+            lease.close()
+        return lease is not None
+
+    until(lambda: not is_had(), "it is known to be lost")
+    assert pool.waiting_for(ANY) == "GPU 0: lost"
 
 
 def test_mig_instances_have_tokens_of_their_own(host: Host) -> None:

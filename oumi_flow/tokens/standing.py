@@ -1,0 +1,90 @@
+"""Where the requests of one run stand in the line of all runs.
+
+Keeps one ticket for each request that waits, and says how soon it is worth to look again: the first
+in line looks often, for a freed token should not lie idle, the others the less the further behind.
+Knows nothing of GPUs and which tokens are free.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+from oumi_flow.model import GpuRequest
+from oumi_flow.tokens.tickets import Place, Queue, Ticket
+
+# Seconds. A wait that is over at once needs no ticket; the line is read again so often.
+_TICKET_AFTER, _LINE_KEPT = 0.03, 0.25
+# The pause of the first in line, more for each place behind, and never more than that.
+_FIRST_PAUSE, _PLACE_PAUSE, _LAST_PAUSE = 0.02, 0.01, 0.25
+
+
+@dataclass(slots=True)
+class _Wait:
+    place: Place | None = None
+    read: float = 0.0
+    ahead: int = 0
+
+
+class Standing:
+    """For one thread. Nothing here raises."""
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+        self._waits: dict[GpuRequest, _Wait] = {}
+
+    def others(self) -> set[str]:
+        """Names of tickets that are not ours and may be alive. Costs one listing of a folder."""
+        ours = {wait.place.ticket.name for wait in self._waits.values() if wait.place is not None}
+        return self._queue.names() - ours
+
+    def since(self, request: GpuRequest, waited: float) -> str:
+        """What the name of its ticket starts with, or would: the order of the line."""
+        place = self._place(request)
+        if place is not None:
+            return place.ticket.name
+        return f"{time.monotonic_ns() - int(waited * 1e9):020}"
+
+    def stand(self, request: GpuRequest, ticket: Ticket, waited: float) -> None:
+        """It waits, and is still looked after: to be called whenever it got nothing."""
+        if waited < _TICKET_AFTER:
+            return
+        wait = self._waits.setdefault(request, _Wait())
+        place = wait.place
+        if place is not None and (replace(place.ticket, name="") != ticket or not place.beat()):
+            place.drop()
+            place = None
+        if place is None:
+            place = wait.place = self._queue.draw(ticket, waited)
+        now = time.monotonic()
+        if now - wait.read >= _LINE_KEPT:
+            wait.read = now
+            usable = ticket.usable
+            mine = self.since(request, waited)
+            wait.ahead = sum(
+                1
+                for other in self._queue.line(self.others())
+                if other.name < mine and not usable.isdisjoint(other.usable)
+            )
+
+    def leave(self, request: GpuRequest) -> None:
+        wait = self._waits.pop(request, None)
+        if wait is not None and wait.place is not None:
+            wait.place.drop()
+
+    def leave_all(self) -> None:
+        for request in list(self._waits):
+            self.leave(request)
+
+    def ahead(self, request: GpuRequest) -> int:
+        """How many stood before it when the line was read, of those that want the same tokens."""
+        wait = self._waits.get(request)
+        return 0 if wait is None else wait.ahead
+
+    def pause(self, request: GpuRequest) -> float:
+        """Seconds after which to look again."""
+        return min(_FIRST_PAUSE + _PLACE_PAUSE * self.ahead(request), _LAST_PAUSE)
+
+    def _place(self, request: GpuRequest) -> Place | None:
+        wait = self._waits.get(request)
+        return None if wait is None else wait.place
