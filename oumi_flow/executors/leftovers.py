@@ -8,31 +8,44 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from oumi_flow.executors import processes
 from oumi_flow.executors.base import TOKEN_VARIABLE, Handle
+from oumi_flow.executors.files import slurp
 from oumi_flow.executors.processes import Process
 
 _STUBBORN = 10.0  # seconds for the kernel to end what was killed
 
 
+class _Mark(NamedTuple):
+    """What an attempt has put on its processes, or what they hold of it."""
+
+    variable: bytes
+    log: str  # the name of its file, without folder; "" when it is not to be gone by
+    file: tuple[int, int]  # device and inode of the log
+    since: int  # start of its supervisor, in ticks since boot
+
+
 def stop_leftovers(handles: Sequence[Handle], grace: float = 5.0) -> int:
     """Stop all processes of attempts whose supervisors are gone; how many there were.
 
-    They are known by TOKEN_VARIABLE in their environment, by a session that such a process
-    leads or is in, and by descent from them. Blocks until they are gone, which is at most
-    `grace` seconds and what the kernel needs; what may not be signalled, or hangs in the
-    kernel for ten seconds more, is left.
+    They are known by TOKEN_VARIABLE in their environment and by a session that such a process
+    leads or is in; by the attempt's log as their output, if they are of this user, younger than
+    the attempt, and not at a terminal (who reads the log, or edits it, is let be); and by descent
+    from all of these. Blocks until they are gone, which is at most `grace` seconds and what the
+    kernel needs; what may not be signalled, or hangs in the kernel for ten seconds more, is left.
     """
-    tokens = {handle.token for handle in handles if handle.token}
-    if not tokens:
+    marks = [_mark(handle) for handle in handles if handle.token]
+    if not marks:
         return 0
     seen: set[tuple[int, int]] = set()
     kill_at = time.monotonic() + grace
     pause = 0.01
-    while remnants := _remnants(tokens):
+    while remnants := _remnants(marks):
         killing = time.monotonic() >= kill_at
         signalled = False
         for process in remnants:
@@ -48,12 +61,31 @@ def stop_leftovers(handles: Sequence[Handle], grace: float = 5.0) -> int:
     return len(seen)
 
 
-def _remnants(tokens: set[str]) -> list[Process]:
-    """Living processes that belong to attempts with these tokens, ourselves excepted."""
-    marks = [f"{TOKEN_VARIABLE}={token}".encode() for token in tokens]
+def _mark(handle: Handle) -> _Mark:
+    variable = f"{TOKEN_VARIABLE}={handle.token}".encode()
+    if handle.log and handle.start_ticks and handle.boot_id == processes.boot_id():
+        try:
+            log = os.stat(handle.log)
+        except OSError:
+            log = None
+        if log is not None and stat.S_ISREG(log.st_mode):
+            name, file = os.path.basename(handle.log), (log.st_dev, log.st_ino)
+            return _Mark(variable, name, file, handle.start_ticks)
+    return _Mark(variable, "", (0, 0), 0)
+
+
+def _remnants(marks: Sequence[_Mark]) -> list[Process]:
+    """Living processes that belong to attempts with these marks, ourselves excepted."""
     living = [one for one in processes.all_processes() if one.lives and one.pid != os.getpid()]
-    found = {one.pid for one in living if _is_marked(one.pid, marks)}
+    found, writers = set(), set()
+    for one in living:
+        tokens = _tokens(one.pid)
+        if any(mark.variable in tokens for mark in marks):
+            found.add(one.pid)
+        elif not tokens and any(_writes_log(one, mark) for mark in marks):
+            writers.add(one.pid)  # of its session we cannot be as sure as of itself
     sessions = {one.session for one in living if one.pid in found} - {os.getsid(0), 0}
+    found |= writers
     size = -1
     while size != len(found):
         size = len(found)
@@ -61,13 +93,35 @@ def _remnants(tokens: set[str]) -> list[Process]:
     return [one for one in living if one.pid in found]
 
 
-def _is_marked(pid: int, marks: list[bytes]) -> bool:
-    try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            variables = file.read().split(b"\0")
-    except OSError:
+def _tokens(pid: int) -> list[bytes]:
+    """The variables in a process's environment that name an attempt; [] if it may not be seen."""
+    name = f"{TOKEN_VARIABLE}=".encode()
+    return [one for one in slurp(f"/proc/{pid}/environ").split(b"\0") if one.startswith(name)]
+
+
+def _writes_log(process: Process, mark: _Mark) -> bool:
+    """Whether its output or its errors go to that attempt's log, as a job's do."""
+    if not mark.log or process.terminal or process.start_ticks < mark.since:
         return False
-    return any(mark in variables for mark in marks)
+    folder = f"/proc/{process.pid}"
+    for fd in ("1", "2"):
+        try:
+            # The name first: no file elsewhere is looked at, which may be on a disk that hangs.
+            if os.path.basename(os.readlink(f"{folder}/fd/{fd}")) != mark.log:
+                continue
+            file, owner = os.stat(f"{folder}/fd/{fd}"), os.stat(folder).st_uid
+        except OSError:  # it is gone, hides, or has closed that one
+            continue
+        if (file.st_dev, file.st_ino) == mark.file and owner == os.geteuid():
+            return _may_write(f"{folder}/fdinfo/{fd}")
+    return False
+
+
+def _may_write(fdinfo: str) -> bool:
+    for line in slurp(fdinfo).splitlines():
+        if line.startswith(b"flags:"):
+            return int(line[6:], 8) & os.O_ACCMODE != os.O_RDONLY
+    return False
 
 
 def _signal_exactly(process: Process, number: int) -> bool:

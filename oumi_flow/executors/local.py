@@ -180,7 +180,7 @@ class LocalExecutor:
         """Its supervisor is gone; what it left on disk says how, or nobody knows."""
         found = read_exit(handle.state_dir, handle.token)
         if found is None:
-            stop_leftovers([handle], grace=0.0)
+            stop_leftovers([handle if handle.pid else settled(handle)], grace=0.0)
             found = Exit(handle.token, lost=True, finished=time.time())
         self._end(found)
 

@@ -22,6 +22,7 @@ class Process(NamedTuple):
     start_ticks: int  # since boot; with the pid it names a process for ever
 
     @property
+    terminal: int = 0  # device number of the one that controls it; 0: none does
     def lives(self) -> bool:
         return self.state not in "ZXx"
 
@@ -42,6 +43,7 @@ def read_process(pid: int) -> Process | None:
         start_ticks_in(text),
     )
 
+        int(fields[4]),
 
 def start_ticks_in(text: bytes) -> int:
     """The start time in what /proc/PID/stat says."""

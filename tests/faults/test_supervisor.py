@@ -583,6 +583,70 @@ def test_what_a_lost_run_and_its_killed_supervisor_left_is_stopped_by_find(space
     assert [pid for pid in family_pids if lives(pid)] == []
 
 
+STRANGER = "import sys, time; print('up', file=open(sys.argv[1], 'w')); time.sleep(1000)"
+TERMINAL = """
+import os, pty, sys, time
+log = os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND)
+if pty.fork()[0] == 0:
+    os.dup2(log, 1), os.dup2(log, 2)
+    print(os.getpid(), file=open(sys.argv[1], "w"))
+time.sleep(1000)
+"""
+
+
+def ticks() -> int:
+    """Now, as starts of processes are told."""
+    return int(float(Path("/proc/uptime").read_text().split()[0]) * os.sysconf("SC_CLK_TCK"))
+
+
+def started(pid: int) -> int:
+    process = processes.read_process(pid)
+    assert process is not None
+    return process.start_ticks
+
+
+def test_who_only_has_a_lost_jobs_log_open_is_let_be(space: Space) -> None:
+    """A reader, an editor, another attempt, what was there before, what a user does by hand."""
+    attempt = space.attempt("a", ["bash", "-c", "echo $$ > pid; sleep 1000"], grace=0)
+    log = Path(attempt.log)
+    log.write_text("# run r\n")
+    others: dict[str, subprocess.Popen[bytes]] = {}
+
+    def stranger(name: str, program: str = STRANGER, *words: str, **more: Any) -> None:
+        up = str(space.root / name)
+        argv = [sys.executable, "-c", program, up, *words]
+        others[name] = subprocess.Popen(argv, start_new_session=True, **more)
+        written(Path(up))
+
+    with open(log, "ab") as writing, open(log, "rb") as reading, open(log, "r+b") as editing:
+        stranger("earlier", stdout=writing, stderr=writing)
+        until(lambda: ticks() > started(others["earlier"].pid) + 1, "another tick")
+        with start_runner([attempt]) as runner:
+            (pid,) = pids_in(space.root / "pid", 1)
+            supervisor = space.supervisor(Handle(attempt.token, state_dir=attempt.state_dir))
+            runner.kill()
+            runner.wait()
+            os.kill(supervisor.pid, signal.SIGKILL)
+        stranger("reader", stdout=reading, stderr=subprocess.DEVNULL)
+        stranger("editor", pass_fds=[editing.fileno()], stdout=subprocess.DEVNULL)
+        stranger("other", stdout=writing, env={TOKEN_VARIABLE: "another", **os.environ})
+        stranger("by hand", TERMINAL, str(log))
+        stranger("left behind", stdout=writing, stderr=subprocess.DEVNULL)
+    (typed,) = pids_in(space.root / "by hand", 1)
+    until(lambda: not is_alive(supervisor))
+    try:
+        assert space.executor.find([attempt.state_dir], grace=0) == []
+        assert not lives(pid)
+        assert lives(typed)
+        gone = [name for name, process in others.items() if process.poll() is not None]
+        assert gone == ["left behind"]  # as a daemon that a job left would be
+    finally:
+        os.kill(typed, signal.SIGKILL)
+        for process in others.values():
+            process.kill()
+            process.wait()
+
+
 def test_a_killed_server_costs_no_attempt(space: Space) -> None:
     gate = space.root / "gate"
     os.mkfifo(gate)
