@@ -67,9 +67,9 @@ class Loop:
         self._by_token: dict[str, str] = {}
         self._to_submit: list[Attempt] = []
         self._retries: list[tuple[float, str]] = []
-        self._lost = LostProcesses(adopted or {})
-        self._anew: set[str] = set()  # to run afresh once a lost run's process is gone
-        self._dropping = 0
+        self._lost = LostProcesses(adopted or {}, plan)
+        # To run afresh once processes of a lost run are gone, with the words for it.
+        self._anew: dict[str, tuple[str, ...]] = {}
         self._began = clock()
         self._timeout = options.timeout
         self._halted: Ending | None = None
@@ -93,19 +93,16 @@ class Loop:
     # -- what the caller needs ------------------------------------------------------------
 
     def begin(self) -> None:
-        for job, handle in list(self._lost.open.items()):
-            if job in self._steps:
-                self._pilot.follow(handle)
-            else:
-                del self._lost.open[job]
+        for job, handle in self._lost.open.items():
+            self._pilot.follow(handle)
+            if job not in self._steps:
                 words = f"{job} of a lost run still runs; nobody asks for it now, so it is let be"
                 self._tell(Note(words, job=job))
         self._after(self.states.begin())
 
     @property
     def over(self) -> bool:
-        busy = self._lost.leaving or self._dropping or self._sharing.busy
-        return not (self.states.unended or busy)
+        return not (self.states.unended or self._lost.busy or self._sharing.busy)
 
     def next_due(self) -> float | None:
         """The clock's time at which `advance` is wanted even if no message comes."""
@@ -211,7 +208,16 @@ class Loop:
         if handle is not None:
             self._orders.adopt(self._steps[job], handle)
             return
-        self._enqueue(job, words)
+        self._make_way(job, words)
+
+    def _make_way(self, job: str, words: tuple[str, ...] = ()) -> None:
+        """Run it afresh: whoever reads what it is about to change goes first."""
+        for reader in self._lost.readers(job):
+            self._send_away(reader, Ending(_S.CANCELLED, f"{job} is made anew", "interrupted"))
+        if self._lost.in_the_way(job):
+            self._anew[job] = words
+        else:
+            self._enqueue(job, words)
 
     def _enqueue(self, job: str, words: tuple[str, ...] = ()) -> None:
         """It is to run, unless its result is in the cache."""
@@ -245,7 +251,9 @@ class Loop:
 
     def _has_slot(self) -> bool:
         # One that waits for its upstreams must not take the slot that these need.
-        deciding = sum(self.states[job] is _S.READY for job in self._lost.open)
+        deciding = sum(
+            job in self.states and self.states[job] is _S.READY for job in self._lost.open
+        )
         busy = self.states.counts[_S.RUNNING] + deciding + len(self._lost.leaving)
         return busy < self._options.max_parallel
 
@@ -296,8 +304,8 @@ class Loop:
             return
         if prepared is None:
             # Its folder is free once that process is gone, and that is written down.
-            self._anew.add(job)
             self._send_away(job, _UNWANTED)
+            self._make_way(job)
             return
         one = self._live[job]
         one.handle, exit = self._lost.take(job)
@@ -315,18 +323,20 @@ class Loop:
             return
         handle, alive = sent
         if alive:
-            self._pilot.cancel([handle], self._steps[job].job.grace, self._stops > 1)
+            self._pilot.cancel([handle], self._lost.step(job).job.grace, self._stops > 1)
         else:
             self._drop(job, ending)
 
     def _drop(self, job: str, ending: Ending) -> None:
-        self._dropping += 1
-        self._orders.record(self._steps[job], ending, terms.Dropped(job))
+        self._lost.dropping.add(job)
+        self._orders.record(self._lost.step(job), ending, terms.Dropped(job))
 
     def _on_dropped(self, message: terms.Dropped) -> None:
-        self._dropping -= 1
-        if message.job in self._anew and self.states[message.job] is _S.READY:
-            self._enqueue(message.job)
+        self._lost.dropping.discard(message.job)
+        for job in [job for job in self._anew if not self._lost.in_the_way(job)]:
+            words = self._anew.pop(job)
+            if self.states[job] is _S.READY:
+                self._enqueue(job, words)
 
     # -- running -> ended -----------------------------------------------------------------
 

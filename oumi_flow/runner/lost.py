@@ -9,14 +9,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from oumi_flow.executors.base import Exit, Handle
+from oumi_flow.model import Decision, Plan, Step
 from oumi_flow.runner.terms import Ending
 
 
 class LostProcesses:
     """One thread only."""
 
-    def __init__(self, handles: Mapping[str, Handle]) -> None:
+    def __init__(self, handles: Mapping[str, Handle], plan: Plan) -> None:
         self.open = dict(handles)  # by job: not decided yet
+        self.dropping: set[str] = set()  # jobs: gone, and that is being written down
+        # With jobs of the file that are not in the plan. Of others nobody knows what they read.
+        self._steps = {job.name: Step(job, Decision.RUN) for job in plan.workflow.jobs}
+        self._steps |= {step.job.name: step for step in plan.steps}
         self._jobs = {handle.token: job for job, handle in handles.items()}
         self._early: dict[str, Exit] = {}  # by token: ended before it was decided
         self._leaving: dict[str, tuple[str, Ending, Handle]] = {}  # by token
@@ -24,6 +29,26 @@ class LostProcesses:
     @property
     def leaving(self) -> list[Handle]:
         return [handle for _, _, handle in self._leaving.values()]
+
+    @property
+    def busy(self) -> bool:
+        """Whether somebody is on the way out, or not noted down as gone yet."""
+        return bool(self._leaving or self.dropping)
+
+    def step(self, job: str) -> Step:
+        return self._steps[job]
+
+    def readers(self, job: str) -> list[str]:
+        """Jobs whose live processes may be reading what `job` makes."""
+        return [name for name in self.open if self._reads(name, job)]
+
+    def in_the_way(self, job: str) -> bool:
+        """Whether its own process, or one that reads what it makes, is on the way out."""
+        going = self.dropping.union(name for name, _, _ in self._leaving.values())
+        return any(name == job or self._reads(name, job) for name in going)
+
+    def _reads(self, name: str, job: str) -> bool:
+        return name in self._steps and job in self._steps[name].job.upstream
 
     def get(self, job: str) -> Handle | None:
         return self.open.get(job)

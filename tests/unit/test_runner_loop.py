@@ -723,19 +723,34 @@ def test_a_live_process_is_taken_over_and_not_started_again() -> None:
     assert bench.of(JobStarted)[-1].attempt == 3
 
 
+def cut_off(*more: Job, **options: Any) -> Bench:
+    """a, then m that comes out the same, then b that a lost run has at work already."""
+    jobs = (job("a"), job("m", "a"), job("b", "m"), *more)
+    bench = Bench(*jobs, decisions={"m": Decision.MAY_RUN}, adopted=["b"], **options)
+    bench.verdicts["m"] = Verdict(S.UP_TO_DATE)
+    return bench.settle()
+
+
 def test_a_live_process_takes_no_slot_from_the_upstreams_that_its_job_waits_for() -> None:
-    bench = Bench(job("a"), job("b", "a"), job("c"), adopted=["b"], max_parallel=1).settle()
+    bench = cut_off(max_parallel=1)
     assert bench.ran == ["a"]
     bench.end("a")
     assert bench.state("b") is S.RUNNING
-    assert bench.ran == ["a"]  # now it has the slot
+
+
+def test_a_live_process_has_a_slot_once_its_job_has_its_turn() -> None:
+    bench = Bench(job("a"), job("b", "a"), job("c"), adopted=["a", "b"], max_parallel=1).settle()
+    assert bench.ran == []
+    bench.end("a")
+    assert bench.state("b") is S.RUNNING
+    assert bench.ran == []
     bench.end("b")
     assert bench.state("b") is S.DONE
-    assert bench.ran == ["a", "c"]
+    assert bench.ran == ["c"]
 
 
 def test_a_process_that_ended_before_its_job_was_ready_counts() -> None:
-    bench = Bench(job("a"), job("b", "a"), adopted=["b"]).settle()
+    bench = cut_off()
     bench.end("b")
     assert bench.state("b") is S.WAITING
     bench.end("a")
@@ -756,6 +771,39 @@ def test_a_process_that_makes_something_else_is_stopped_before_the_job_runs_afre
 
 
 @pytest.mark.parametrize("slots", [1, 4])
+def test_who_reads_an_output_is_gone_before_that_is_made_anew(slots: int) -> None:
+    jobs = (job("x"), job("y"), job("both", "x", "y"))
+    bench = Bench(*jobs, adopted=["both"], max_parallel=slots).settle()
+    assert bench.cancelled == [("both", 30.0, False)]
+    assert bench.ran == []
+    bench.end("both", None, cancelled=True)
+    assert bench.dropped["both"].detail == "x is made anew"
+    assert bench.ran == ["x", "y"][:slots]
+    bench.end("x")
+    bench.end("y")
+    assert bench.ran == ["x", "y", "both"]
+
+
+def test_who_ended_by_itself_meanwhile_is_nobody_to_wait_for() -> None:
+    bench = Bench(job("x"), job("y", "x"), adopted=["y"]).settle().end("y")
+    assert bench.ran == ["x"]
+    assert bench.dropped["y"].detail == "x is made anew"
+    bench.end("x")
+    assert bench.ran == ["x", "y"]
+
+
+def test_a_job_that_waits_for_a_reader_to_go_can_be_cancelled() -> None:
+    bench = Bench(job("x"), job("y", "x"), adopted=["y"]).settle()
+    bench.loop.cancel(["x"])
+    bench.settle()
+    assert bench.state("x") is S.CANCELLED
+    assert not bench.loop.over
+    bench.end("y", None, cancelled=True)
+    assert bench.loop.over
+    assert bench.ran == []
+
+
+@pytest.mark.parametrize("slots", [1, 4])
 def test_two_processes_never_write_the_same_folder(slots: int) -> None:
     bench = Bench(job("a"), adopted=["a"], max_parallel=slots)
     bench.takes_over["a"] = False
@@ -764,7 +812,7 @@ def test_two_processes_never_write_the_same_folder(slots: int) -> None:
 
 
 def test_the_run_waits_for_the_end_of_a_process_that_it_sends_away() -> None:
-    bench = Bench(job("a"), job("b", "a"), adopted=["b"]).settle().end("a", 1)
+    bench = cut_off().end("a", 1)
     assert bench.state("b") is S.BLOCKED
     assert not bench.loop.over
     assert bench.end("b", None, cancelled=True).loop.over
@@ -779,7 +827,7 @@ def test_a_process_of_a_job_that_is_not_asked_for_is_let_be() -> None:
 
 
 def test_a_stop_reaches_processes_that_nobody_took_over_yet() -> None:
-    bench = Bench(job("a"), job("b", "a"), adopted=["b"]).settle().stop()
+    bench = cut_off().stop()
     assert {name for name, *_ in bench.cancelled} == {"a", "b"}
     bench.end("a", None, cancelled=True).end("b", None, cancelled=True)
     assert bench.loop.over
