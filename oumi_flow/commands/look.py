@@ -264,22 +264,36 @@ def gpus(options: argparse.Namespace) -> int:
 def _board(found: Found) -> Board:
     from oumi_flow.board import fold
 
-    board = fold(found.store.read_events(found.run_id))
-    if not board.over and not found.store.is_live(found.run_id):
-        board.lost(_alive(found, board))
+    store, run_id = found.store, found.run_id
+    board = fold(store.read_events(run_id))
+    live, newest = store.is_live(run_id), store.latest_run() == run_id
+    if live or newest or not board.over:
+        _add_survivors(board, store, live=live, newest=newest)
     return board
 
 
-def _alive(found: Found, board: Board) -> set[str]:
-    """Jobs of a lost run whose processes live on; nothing is changed by looking."""
-    from oumi_flow.executors.base import Handle
-    from oumi_flow.executors.handles import is_alive
+def _add_survivors(board: Board, store: Store, *, live: bool, newest: bool) -> None:
+    """Jobs of lost runs whose processes live on; nothing is changed by looking.
 
-    return {
-        name
-        for name in board.running
-        if (said := found.store.read_handle(name)) is not None and is_alive(Handle.from_json(said))
-    }
+    Those of this run, and with the folder's newest run those of all others.
+    """
+    from oumi_flow.board import apply
+    from oumi_flow.events import JobStarted
+    from oumi_flow.executors.handles import living
+
+    alive = living(store.paths.output_dir)
+    if live:  # what it has in its plan it looks after itself
+        alive = [handle for handle in alive if handle.job not in board.rows]
+    elif not newest:
+        alive = [handle for handle in alive if handle.run_id == board.run_id]
+    if not live and not board.over:
+        board.lost({handle.job for handle in alive})
+    for handle in alive:
+        if handle.job not in board.running:
+            attempt = store.read_attempt(handle.job)
+            at = attempt.started if attempt is not None else 0.0
+            apply(board, JobStarted(handle.job, handle.number, log=handle.log, at=at))
+        board.rows[handle.job].runner_lost = True
 
 
 def _boards_of_user(*, live_only: bool) -> list[Board]:

@@ -162,6 +162,12 @@ class Executor(Protocol):
         recorded yet is made impossible, so that nothing starts behind the caller's back.
         """
 
+    def living(self, folder: str) -> list[Handle]:
+        """Attempts of any run that are alive now and keep their records below `folder`.
+
+        Changes nothing, so anybody may ask. One that is only just starting may be missed.
+        """
+
     def log(self, handle: Handle) -> str:
         """The path of its log."""
 

@@ -35,6 +35,18 @@ def is_alive(handle: Handle) -> bool:
     return handle.boot_id == boot_id() and processes.is_alive(handle.pid, handle.start_ticks)
 
 
+def living(folder: str) -> list[Handle]:
+    """Attempts of any run that go on under supervisors which keep their records below `folder`."""
+    found = []
+    for pid, state_dir in processes.supervisors_at(folder):
+        handle = recorded(state_dir)
+        if handle is None or handle.pid != pid or not is_alive(handle):
+            continue
+        if read_exit(state_dir, handle.token) is None:  # else it is about to go
+            found.append(handle)
+    return sorted(found, key=lambda handle: handle.job)
+
+
 def read_exit(state_dir: str, token: str) -> Exit | None:
     """What exit.json says of that attempt; None when it says nothing of it."""
     try:

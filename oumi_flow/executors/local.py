@@ -19,7 +19,14 @@ import time
 from collections.abc import Sequence
 
 from oumi_flow.executors.base import Attempt, Exit, Handle, Rejected, Submitted, Unknown
-from oumi_flow.executors.handles import Watched, is_alive, open_attempt, read_exit, settled
+from oumi_flow.executors.handles import (
+    Watched,
+    is_alive,
+    living,
+    open_attempt,
+    read_exit,
+    settled,
+)
 from oumi_flow.executors.leftovers import stop_leftovers
 from oumi_flow.executors.orders import line_of, order_of
 from oumi_flow.executors.processes import boot_id, send_signal
@@ -258,6 +265,9 @@ class LocalExecutor:
                 headless.append(handle)
         stop_leftovers(headless, grace)
         return alive
+
+    def living(self, folder: str) -> list[Handle]:
+        return living(folder)
 
     def log(self, handle: Handle) -> str:
         return handle.log

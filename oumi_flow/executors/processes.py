@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 from oumi_flow.executors.files import slurp
 
+SUPERVISOR = b"oumi-flow-job"  # what a supervisor calls itself; the job has a name of its own
+
 
 class Process(NamedTuple):
     """One line of /proc/PID/stat, as far as we care (proc(5))."""
@@ -20,9 +22,9 @@ class Process(NamedTuple):
     group: int
     session: int
     start_ticks: int  # since boot; with the pid it names a process for ever
+    terminal: int = 0  # device number of the one that controls it; 0: none does
 
     @property
-    terminal: int = 0  # device number of the one that controls it; 0: none does
     def lives(self) -> bool:
         return self.state not in "ZXx"
 
@@ -41,9 +43,9 @@ def read_process(pid: int) -> Process | None:
         int(fields[2]),
         int(fields[3]),
         start_ticks_in(text),
+        int(fields[4]),
     )
 
-        int(fields[4]),
 
 def start_ticks_in(text: bytes) -> int:
     """The start time in what /proc/PID/stat says."""
@@ -54,6 +56,29 @@ def all_processes() -> list[Process]:
     """Everything that /proc shows."""
     found = (read_process(int(name)) for name in os.listdir("/proc") if name.isdigit())
     return [process for process in found if process is not None]
+
+
+def supervisors_at(folder: str) -> list[tuple[int, str]]:
+    """Supervisors that keep their records in `folder` or below: pid and that state folder.
+
+    Or in the instant before its start, a job: it is a copy of its supervisor as yet. Costs a look
+    at every process of the machine, not at every folder, of which there may be 100 000.
+    """
+    top = os.path.realpath(folder)
+    found = []
+    for name in os.listdir("/proc"):
+        if not name.isdigit() or slurp(f"/proc/{name}/comm").strip() != SUPERVISOR:
+            continue
+        try:
+            held = [os.readlink(f"/proc/{name}/fd/{fd}") for fd in os.listdir(f"/proc/{name}/fd")]
+        except OSError:  # somebody else's, or gone
+            continue
+        for path in held:
+            if path == top or path.startswith(top.rstrip("/") + "/"):
+                if os.path.isdir(path):
+                    found.append((int(name), path))
+                    break
+    return found
 
 
 def is_alive(pid: int, start_ticks: int) -> bool:

@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 
 from oumi_flow.executors.hearing import CAUGHT, drain, hear_signals, noticed
 from oumi_flow.executors.memory_killer import MemoryKiller
-from oumi_flow.executors.processes import boot_id, send_signal
+from oumi_flow.executors.processes import SUPERVISOR, boot_id, send_signal
 from oumi_flow.executors.supervision import Supervision
 from oumi_flow.executors.wire import MAX_DESCRIPTORS, ORDERS, REPORTS
 
@@ -113,7 +113,7 @@ class Server:
         try:
             os.setsid()
             self.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-            self.prctl(_PR_SET_NAME, b"oumi-flow-job", 0, 0, 0)
+            self.prctl(_PR_SET_NAME, SUPERVISOR, 0, 0, 0)
             self.orders.close()
             for fd in (self.wakeup, *self.descriptors):
                 os.close(fd)

@@ -21,7 +21,10 @@ _LOST = Ending(JobState.CANCELLED, "lost", "interrupted")
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """`adopted`: job -> its live process. `changed`: jobs whose past is another one now."""
+    """`adopted`: job -> its live process, also of jobs that are not in the file any more.
+
+    `changed`: jobs whose past is another one now.
+    """
 
     adopted: Mapping[str, Handle] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -49,14 +52,15 @@ def recover(
         and past.attempt is not None
         and past.attempt.state in _OPEN
     ]
+    named = {job.name for job in workflow.jobs}
+    alive = executor.living(store.paths.output_dir)
+    strays = {handle.job: handle for handle in alive if handle.job not in named}
     if not left:
-        return Recovered()
+        return Recovered(strays)
     work.know(past.trace for past in pasts.values())
-    alive = {
-        handle.token: handle
-        for handle in executor.find([store.paths.job_state(job.name) for job in left])
-    }
-    adopted: dict[str, Handle] = {}
+    found = executor.find([store.paths.job_state(job.name) for job in left])
+    by_token = {handle.token: handle for handle in found}
+    adopted = dict(strays)
     notes: list[str] = []
     # In topological order: what an upstream is found to have made counts for those after it.
     for job in left:
@@ -64,7 +68,7 @@ def recover(
         if attempt is None or attempt.state not in _OPEN:
             continue
         step = Step(job, Decision.RUN, past=pasts[job.name])
-        handle = alive.get(attempt.token)
+        handle = by_token.get(attempt.token)
         if handle is not None:
             adopted[job.name] = handle
             continue

@@ -171,6 +171,9 @@ class InProcess:
     def find(self, state_dirs: Sequence[str]) -> list[Handle]:
         return []
 
+    def living(self, folder: str) -> list[Handle]:
+        return []
+
     def log(self, handle: Handle) -> str:
         return handle.log
 
