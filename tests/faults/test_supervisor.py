@@ -24,6 +24,7 @@ import pytest
 from oumi_flow.executors import processes
 from oumi_flow.executors.base import TOKEN_VARIABLE, Attempt, Exit, Handle
 from oumi_flow.executors.handles import is_alive, read_exit, recorded
+from oumi_flow.executors.leftovers import stop_leftovers
 from oumi_flow.executors.local import LocalExecutor
 from oumi_flow.executors.spawn import spawn
 
@@ -435,13 +436,57 @@ def test_a_stopped_job_may_tidy_up_too(space: Space) -> None:
     assert space.end(handle).code == 5
 
 
-def test_a_chain_of_forks_is_caught(space: Space) -> None:
+@pytest.mark.parametrize("and_then", ["", "os.setsid()"])
+def test_a_chain_of_forks_is_caught(space: Space, and_then: str) -> None:
     """Each process forks the next and leaves: whoever looks always sees the last one but one."""
     chain = "import os,signal\nsignal.signal(15, signal.SIG_IGN)\nprint('up', flush=True)\n"
-    chain += "while True:\n    if os.fork(): os._exit(0)\n"
+    chain += f"while True:\n    if os.fork(): os._exit(0)\n    {and_then}\n"
     handle = space.submit("a", [sys.executable, "-c", chain], grace=0.05)
     written(space.root / "out" / "a" / "job.log")
     assert space.end(handle).code == 0
+    assert stop_leftovers([handle], grace=0) == 0
+
+
+# Sixteen that never tire of daemons, and five hundred that stay; all deaf to SIGTERM.
+SWARM = """
+import os, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+for _ in range(4):
+    os.fork()
+print("up", flush=True)
+while True:
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        time.sleep(0.005)
+        os._exit(0)
+    time.sleep(0.001)
+"""
+CROWD = """
+import os, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+for number in range(500):
+    if os.fork() == 0:
+        if number % 3 == 0:
+            os.setsid()
+        if number % 5 == 0 and os.fork():
+            os._exit(0)
+        time.sleep(1000)
+print("up", flush=True)
+time.sleep(1000)
+"""
+
+
+@pytest.mark.parametrize("program", [SWARM, CROWD], ids=["swarm", "crowd"])
+def test_no_number_of_processes_is_too_much_to_end(space: Space, program: str) -> None:
+    handle = space.submit("a", [sys.executable, "-c", program], grace=0.1)
+    written(space.root / "out" / "a" / "job.log")
+    space.executor.cancel([handle], 0.1)
+    end = space.end(handle)
+    assert (end.cancelled, end.signal, end.error) == (True, signal.SIGKILL, "")
+    assert stop_leftovers([handle], grace=0) == 0
 
 
 def test_the_supervisor_can_be_asked_by_signal(space: Space) -> None:
