@@ -75,6 +75,11 @@ class LogView(Vertical):
         self.remove_class("asking")
         self.lines.open(path_of, back, empty)
 
+    def focus(self, scroll_visible: bool = True) -> LogView:
+        """Keys go to the lines."""
+        self.lines.focus(scroll_visible)
+        return self
+
     def search(self, words: str) -> None:
         """Go to the nearest match above what is in sight, and mark all of them."""
         self.lines.search(words)
@@ -130,6 +135,9 @@ class LogView(Vertical):
         if action == "leave":
             return self.has_class("asking") or self.lines.searched
         return not (action == "next" and not self.lines.needle)
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        event.stop()  # who shows this has inputs of its own
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
