@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from oumi_flow import __version__
 from oumi_flow.errors import BAD_WORKFLOW, INTERNAL, FlowError
@@ -157,14 +158,19 @@ def _confess(error: Exception) -> int:
     import tempfile
     import traceback
 
-    with tempfile.NamedTemporaryFile(
-        "w", prefix="oumi-flow-", suffix=".txt", delete=False, encoding="utf-8"
-    ) as report:
+    where = "there was no place to write down the details"
+    with (
+        suppress(OSError),
+        tempfile.NamedTemporaryFile(
+            "w", prefix="oumi-flow-", suffix=".txt", delete=False, encoding="utf-8"
+        ) as report,
+    ):
         report.write(f"{PROG} {__version__}\n{sys.argv}\n")
         traceback.print_exc(file=report)
+        where = f"details: {report.name}"
     print(
         f"error: a fault of {PROG} itself: {type(error).__name__}: {error}\n"
-        f"  details: {report.name}; nothing that had finished is lost",
+        f"  {where}; nothing that had finished is lost",
         file=sys.stderr,
     )
     return INTERNAL

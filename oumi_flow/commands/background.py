@@ -5,13 +5,19 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import threading
 import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from oumi_flow.errors import OK, FlowError
 
 if TYPE_CHECKING:
+    from subprocess import Popen
+
     from oumi_flow.commands.opening import Opened
+    from oumi_flow.store import Store
 
 
 def detach(options: argparse.Namespace, opened: Opened) -> int:
@@ -19,15 +25,38 @@ def detach(options: argparse.Namespace, opened: Opened) -> int:
 
     Blocks until its first event is on disk. Raises FlowError with what it said if it did not start.
     """
+    run_id = start(options.command_line, opened.store)
+    if run_id:
+        print(run_id)
+        print(
+            f"running in the background; `oumi-flow monitor {run_id}` watches it, "
+            f"`oumi-flow cancel {run_id}` stops it",
+            file=sys.stderr,
+        )
+    return OK
+
+
+def start(
+    words: Sequence[str],
+    store: Store,
+    *,
+    meanwhile: Callable[[], object] = lambda: None,
+    tell: Callable[[str], object] = print,
+) -> str:
+    """Start the run of that command line, from the folder we stand in, in a session of its own.
+
+    Returns its id once its first event is on disk; "" when there was nothing to do, and `tell` has
+    been told so. `meanwhile` is done while it starts. Raises FlowError with what it said.
+    """
     import subprocess
 
     from oumi_flow.commands.words import in_background
     from oumi_flow.store.runs import new_run_id
 
-    store, run_id = opened.store, new_run_id()
+    run_id = new_run_id()
     store.files.make_folder(store.paths.run_folder(run_id))
     said = f"{store.paths.run_folder(run_id)}/output.txt"
-    words = in_background(options.command_line)
+    words = in_background(words)
     with open(said, "wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "oumi_flow", *words, "--no-tui", "--run-id", run_id, "-C", "."],
@@ -37,22 +66,56 @@ def detach(options: argparse.Namespace, opened: Opened) -> int:
             start_new_session=True,
         )
     events = store.paths.events(run_id)
-    while not os.path.exists(events):
-        code = process.poll()
-        if code is not None:
-            with open(said, encoding="utf-8", errors="replace") as text:
-                message = text.read().strip()
-            if code == OK:
-                print(message)
-                return OK
-            what, _, hint = message.removeprefix("error: ").partition("\n")
-            raise FlowError(f"the run did not start: {what}", hint=hint.strip(), exit_code=code)
-        time.sleep(0.02)
-    process.returncode = OK  # it lives on: nothing here waits for it, nor is to warn of that
-    print(run_id)
-    print(
-        f"running in the background; `oumi-flow monitor {run_id}` watches it, "
-        f"`oumi-flow cancel {run_id}` stops it",
-        file=sys.stderr,
+    try:
+        meanwhile()
+        while not os.path.exists(events):
+            code = process.poll()
+            if code is not None:
+                tell(_did_not_start(store.paths.run_folder(run_id), said, code))
+                return ""
+            time.sleep(0.02)
+    except KeyboardInterrupt:  # nobody has been told its name
+        process.terminate()
+        process.wait()
+        raise
+    _let_go(process)
+    return run_id
+
+
+def ask_for(words: Sequence[str]) -> None:
+    """Start another command of ours that ends by itself, and do not wait for it."""
+    import subprocess
+
+    _let_go(
+        subprocess.Popen(
+            [sys.executable, "-m", "oumi_flow", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
     )
-    return OK
+
+
+def _let_go(process: Popen[bytes]) -> None:
+    """It lives on: nothing here waits for it, nor is to warn of that; its end leaves no zombie."""
+    process.returncode = OK
+
+    def reap() -> None:
+        with suppress(OSError):
+            os.waitpid(process.pid, 0)
+
+    threading.Thread(target=reap, name="reaper", daemon=True).start()
+
+
+def _did_not_start(folder: str, said: str, code: int) -> str:
+    """Its last words. Raises FlowError unless they are that there was nothing to do."""
+    from shutil import rmtree
+
+    with open(said, encoding="utf-8", errors="replace") as text:
+        message = text.read().strip()
+    rmtree(folder, ignore_errors=True)
+    if code == OK:
+        return message
+    what, _, hint = message.removeprefix("error: ").partition("\n")
+    raise FlowError(f"the run did not start: {what}", hint=hint.strip(), exit_code=code)

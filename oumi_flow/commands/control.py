@@ -6,17 +6,20 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from oumi_flow.errors import JOBS_FAILED, OK, FlowError
-from oumi_flow.events import JobFinished, RunFinished
+from oumi_flow.events import JobFinished, Planned, RunFinished
 from oumi_flow.model import LastAttempt
 
 if TYPE_CHECKING:
     from oumi_flow.commands.targets import Found
+    from oumi_flow.executors.base import Handle
     from oumi_flow.store import Store
 
 _GRACE = 30.0
+_INTERRUPTED = 130
 
 
 def cancel(options: argparse.Namespace) -> int:
@@ -30,9 +33,18 @@ def cancel(options: argparse.Namespace) -> int:
     if not store.is_live(run_id):
         return _cancel_remains(found, options)
     jobs: set[str] | None = None
+    if not _await_plan(store, run_id):
+        return _never_began(run_id)
+    board = fold(store.read_events(run_id))
+    # Of lost runs, and not wanted by this one: it does not look after them.
+    strays = {name: one for name, one in _living(store).items() if name not in board.rows}
     if options.jobs:
-        board = fold(store.read_events(run_id))
-        jobs = find_jobs(options.jobs, list(board.rows))
+        jobs = find_jobs(options.jobs, [*board.rows, *strays])
+        strays = {name: one for name, one in strays.items() if name in jobs}
+        jobs -= strays.keys()
+    if strays:
+        _stop(strays.values())
+    if jobs is not None:
         for name in [name for name in board.rows if name in jobs]:
             if board.rows[name].state.ended:
                 print(f"{name}: {board.rows[name].state.value} already")
@@ -40,11 +52,34 @@ def cancel(options: argparse.Namespace) -> int:
         if not jobs:
             return OK
     wish = {"kind": "cancel", "jobs": sorted(jobs) if jobs is not None else None}
+    what = f"run {run_id}" if jobs is None else f"{', '.join(sorted(jobs))} of run {run_id}"
     store.request(run_id, wish)
-    what = "the run" if jobs is None else ", ".join(sorted(jobs))
-    print(f"asked run {run_id} to stop {what}; waiting", file=sys.stderr)
-    waiting = set(jobs or ())
+    try:
+        print(f"stopping {what}; waiting for its end", file=sys.stderr, flush=True)
+        return _await_end(store, run_id, set(jobs or ()))
+    except KeyboardInterrupt:
+        # The request stands, whoever waits for it.
+        print(f"\nit is being stopped; `oumi-flow status {run_id}` says more", file=sys.stderr)
+        return _INTERRUPTED
+
+
+def _await_plan(store: Store, run_id: str) -> bool:
+    """Until a run that is only just starting has said which jobs it has; whether it did."""
+    if not os.path.exists(store.paths.events(run_id)):
+        print(f"run {run_id} is only just starting; waiting", file=sys.stderr, flush=True)
+    return any(isinstance(event, Planned) for event in store.follow_events(run_id))
+
+
+def _never_began(run_id: str) -> int:
+    print(f"run {run_id} ended before it began anything", file=sys.stderr)
+    return OK
+
+
+def _await_end(store: Store, run_id: str, jobs: set[str]) -> int:
+    """Until these jobs have ended, or the run has when there are none."""
+    waiting, began = set(jobs), False
     for event in store.follow_events(run_id):
+        began = True
         if isinstance(event, JobFinished) and event.job in waiting:
             print(f"{event.job}: {event.state}")
             waiting.discard(event.job)
@@ -53,6 +88,8 @@ def cancel(options: argparse.Namespace) -> int:
         if isinstance(event, RunFinished):
             print(f"run {run_id}: {event.state}")
             return OK
+    if not began:
+        return _never_began(run_id)
     print(f"run {run_id} is gone without a last word; run it again to settle it", file=sys.stderr)
     return JOBS_FAILED
 
@@ -65,30 +102,49 @@ def _cancel_remains(found: Found, options: argparse.Namespace) -> int:
 
     store = found.store
     board = fold(store.read_events(found.run_id))
-    wanted = find_jobs(options.jobs, list(board.rows)) if options.jobs else set(board.rows)
-    names = [name for name in board.rows if name in wanted and _open_attempt(store, name)]
+    known = list(dict.fromkeys([*board.rows, *_living(store)]))
+    wanted = find_jobs(options.jobs, known) if options.jobs else set(known)
+    names = [name for name in known if name in wanted and _open_attempt(store, name)]
     if not names:
-        print("nothing runs", file=sys.stderr)
+        state = "lost" if board.state in ("planned", "running") else board.state
+        print(f"nothing runs: run {found.run_id} is {state}", file=sys.stderr)
         return OK
     executor = find_executor("local")
     try:
         with store.hold(found.run_id, board.workflow, found.path):
-            waiting = {
-                handle.token: handle
-                for handle in executor.find([store.paths.job_state(name) for name in names])
-            }
+            alive = executor.find([store.paths.job_state(name) for name in names])
+            tokens = {handle.token for handle in alive}
             for name in names:
                 attempt = _open_attempt(store, name)
-                if attempt is not None and attempt.token not in waiting:
+                if attempt is not None and attempt.token not in tokens:
                     _record_loss(store, name, attempt)
-            executor.cancel(list(waiting.values()), _GRACE)
-            while waiting:
-                ends, _ = executor.poll(list(waiting.values()))
-                for token in ends:
-                    handle = waiting.pop(token, None)
-                    if handle is not None:
-                        print(f"{handle.job}: cancelled")
+            _stop(alive)
         return OK
+    finally:
+        executor.close()
+
+
+def _living(store: Store) -> dict[str, Handle]:
+    """Every attempt below the folder that is alive now, of whatever run, by job."""
+    from oumi_flow.executors.handles import living
+
+    return {handle.job: handle for handle in living(store.paths.output_dir)}
+
+
+def _stop(handles: Iterable[Handle]) -> None:
+    """Stop these, wait until they are gone, and say so."""
+    from oumi_flow.executors.base import find_executor
+
+    executor = find_executor("local")
+    try:
+        waiting = {handle.token: handle for handle in handles}
+        executor.cancel(list(waiting.values()), _GRACE)
+        while waiting:
+            ends, _ = executor.poll(list(waiting.values()))
+            for token in ends:
+                handle = waiting.pop(token, None)
+                if handle is not None:
+                    print(f"{handle.job}: cancelled")
     finally:
         executor.close()
 
@@ -115,21 +171,14 @@ def resume(options: argparse.Namespace) -> int:
     from oumi_flow.commands.words import again
     from oumi_flow.flags import parse
     from oumi_flow.store.runs import find_run, user_runs
-    from oumi_flow.text import did_you_mean
 
-    runs = user_runs()
     if options.run is None:
-        run = runs[0] if runs else None
-        if run is None:
+        runs = user_runs()
+        if not runs:
             raise FlowError("no run of yours is known", hint="`oumi-flow run FILE` starts one")
+        run = runs[0]
     else:
         run = find_run(options.run)
-        if run is None:
-            raise FlowError(
-                f'no run "{options.run}"',
-                hint=did_you_mean(options.run, [run.run_id for run in runs])
-                or "`oumi-flow status` lists your runs",
-            )
     if not os.path.isdir(run.base):
         raise FlowError(f"{run.base}: the folder of run {run.run_id} is gone")
     words = [*again(run.argv), "-C", run.base]

@@ -304,9 +304,10 @@ def _boards_of_user(*, live_only: bool) -> list[Board]:
     boards = []
     for run in user_runs():
         store = Store(run.output_dir)
-        if live_only and not store.is_live(run.run_id):
-            continue
         board = _board(Found(store, run.run_id, run.path))
+        # A lost run whose jobs live on runs as far as the machine is concerned.
+        if live_only and board.over and not board.running:
+            continue
         if board.run_id:
             board.output_dir = run.output_dir
             boards.append(board)

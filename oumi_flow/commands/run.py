@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from oumi_flow.errors import JOBS_FAILED, OK, FlowError, Locked
@@ -225,9 +226,11 @@ def _run(
     teller = Teller([log.append, view, *([notifier] if notifier else [])])
 
     def keep_folder() -> None:
-        if lock.keep() and log.restore():
-            words = "was deleted or moved away under this run, which goes on in a new one"
-            teller.say(Note(f"{workflow.output_dir} {words}", "warning"))
+        lock.keep()
+        with suppress(FlowError):  # its disk is full: the next look may do better
+            if log.restore():
+                words = "what this run had told there was deleted or moved away; it goes on anew"
+                teller.say(Note(f"{workflow.output_dir}: {words}", "warning"))
 
     try:
         with stopped_by_signals(stop.request), view.ticking():
@@ -264,18 +267,20 @@ def _run(
 def _control(store: Store, run_id: str, keep_folder: Callable[[], None]) -> Control:
     """Requests from outside; and the folder's own, to be off when somebody else has it."""
     asked = store.control(run_id)
+    why = ""
 
     def poll() -> list[dict[str, object]]:
-        if store.files.barred:
+        nonlocal why
+        if why:
             return []
         try:
             keep_folder()
-        except Locked as fault:
-            # Before anything else: what is there now is for the other run to write.
-            store.files.barred = f"this run lost its folder: {fault.message}"
-            return [{"kind": "end", "words": store.files.barred}]
-        except FlowError:  # its disk is full: the next look may do better
-            pass
+        except FlowError as fault:
+            why = fault.message
+            if isinstance(fault, Locked):
+                # Before anything else: what is there now is for the other run to write.
+                why = store.files.barred = f"this run lost its folder: {why}"
+            return [{"kind": "end", "words": why}]
         return asked.poll()
 
     return poll

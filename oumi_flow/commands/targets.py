@@ -38,17 +38,9 @@ def find_target(target: str | None, options: argparse.Namespace) -> Found:
         return _of_run(runs[0])
     if _is_file(target):
         return _of_file(target, options)
-    from oumi_flow.store.runs import find_run, user_runs
-    from oumi_flow.text import did_you_mean
+    from oumi_flow.store.runs import find_run
 
-    run = find_run(target)
-    if run is None:
-        known = [run.run_id for run in user_runs()]
-        raise FlowError(
-            f"{target}: no such file, and no run of that name",
-            hint=did_you_mean(target, known) or "`oumi-flow status` lists your runs",
-        )
-    return _of_run(run)
+    return _of_run(find_run(target))
 
 
 def _is_file(target: str) -> bool:

@@ -68,7 +68,8 @@ class RunLock:
 
         Returns whether it is: the folder, or what is in it, was deleted or moved away under us.
         Raises Locked when another run holds it or it belongs to another workflow: then nothing in
-        it is ours any more. Costs two looks at the disk; one that fails says nothing.
+        it is ours any more; FlowError when there is no place left to make it in. Costs a look at
+        the disk; one that fails says nothing.
         """
         if self._is_ours(self.descriptor):
             return False
@@ -80,7 +81,10 @@ class RunLock:
             os.close(before)
             raise Locked(fault.message, fault.hint) from fault
         except FlowError:
-            self.descriptor = before  # its disk is gone, or full: next time
+            self.descriptor = before  # perhaps its disk is full: next time
+            if not os.path.isabs(self._paths.output_dir) and not _stands_somewhere():
+                words = "the folder that this run stands in was deleted"
+                raise FlowError(f"{words}; nothing can be recorded any more") from None
             return False
         os.close(before)
         return True
@@ -230,6 +234,16 @@ def said(paths: Paths) -> dict[str, Any] | None:
     found = read_bytes(paths.lock)
     value = parse(found[0]) if found is not None else None
     return value if isinstance(value, dict) else None
+
+
+def _stands_somewhere() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    except OSError:  # it may be there and not be named
+        return True
+    return True
 
 
 def _held(paths: Paths, who: dict[str, Any]) -> Locked:

@@ -12,6 +12,7 @@ from typing import Any
 
 from oumi_flow.errors import FlowError
 from oumi_flow.store.files import Files, read_json
+from oumi_flow.text import did_you_mean
 
 # The list forgets the oldest runs beyond this many.
 KEPT = 1000
@@ -69,8 +70,8 @@ def register_run(
             os.unlink(os.path.join(folder, name))
 
 
-def user_runs(environ: Mapping[str, str] | None = None) -> list[UserRun]:
-    """The user's runs whose output folder still exists, newest first."""
+def user_runs(environ: Mapping[str, str] | None = None, *, gone: bool = False) -> list[UserRun]:
+    """The user's runs, newest first; with `gone` also those whose output folder is not there."""
     folder = list_folder(os.environ if environ is None else environ)
     try:
         names = sorted(os.listdir(folder), reverse=True)
@@ -85,14 +86,27 @@ def user_runs(environ: Mapping[str, str] | None = None) -> list[UserRun]:
         except FlowError:
             continue
         run = _run(record) if record is not None else None
-        if run is not None and os.path.isdir(run.output_dir):
+        if run is not None and (gone or os.path.isdir(run.output_dir)):
             found.append(run)
     return found
 
 
-def find_run(run_id: str, environ: Mapping[str, str] | None = None) -> UserRun | None:
-    """The run of that name; None when this user's list does not have it."""
-    return next((run for run in user_runs(environ) if run.run_id == run_id), None)
+def find_run(run_id: str, environ: Mapping[str, str] | None = None) -> UserRun:
+    """The run of that name. Raises FlowError when this user has none, or its folder is gone."""
+    runs = user_runs(environ, gone=True)
+    run = next((run for run in runs if run.run_id == run_id), None)
+    if run is None:
+        hint = did_you_mean(run_id, [run.run_id for run in runs])
+        raise FlowError(
+            f"{run_id}: no such file, and no run of that name",
+            hint=hint or "`oumi-flow status` lists your runs",
+        )
+    if not os.path.isdir(run.output_dir):
+        raise FlowError(
+            f"run {run_id}: its folder {run.output_dir} is gone",
+            hint="if the project has moved, go there and name the workflow file instead",
+        )
+    return run
 
 
 def _run(record: dict[str, Any]) -> UserRun | None:

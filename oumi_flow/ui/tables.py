@@ -93,7 +93,9 @@ def jobs_table(
     board: Board, theme: Theme, now: float, progress: Ask | None = None, running: bool = False
 ) -> str:
     """One run with its jobs; with `running` only those that run."""
-    state = board.state + (f" ({board.cause})" if board.cause else "")
+    if board.started is None:
+        return "a run is only just starting here"
+    state = board.state + (f" ({board.cause})" if board.cause not in ("", board.state) else "")
     head: Line = [
         ("strong", board.workflow),
         ("", "  "),
@@ -120,10 +122,14 @@ def summary_of(board: Board, now: float) -> Line:
     if board.over:
         return summary(board, now)
     waiting = board.total - board.ended - len(board.running)
+    others = [
+        (board.counts[state], state.value) for state in (JobState.CANCELLED, JobState.BLOCKED)
+    ]
     return [
         ("busy", f"{len(board.running)} running"),
         ("", f", {waiting} waiting, {board.completed} completed, "),
         ("bad" if board.failed else "", f"{len(board.failed)} failed"),
+        ("", "".join(f", {number} {word}" for number, word in others if number)),
         ("muted", f" after {duration(board.elapsed(now))}"),
     ]
 
@@ -134,7 +140,7 @@ def _status(
     elapsed = row.elapsed(now)
     tag = gpu_tag(row.devices) if row.state is JobState.RUNNING else ""
     state = row.state.value + (" (runner lost)" if row.runner_lost else "")
-    words: Line = [("", theme.text(row.cause))]
+    words: Line = [("", theme.text(row.cause if row.cause != row.state.value else ""))]
     if row.state is JobState.RUNNING:
         words = [("muted", _where(progress(row.name) if progress else None))]
     elif row.state is JobState.DONE:

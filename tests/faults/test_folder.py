@@ -71,7 +71,7 @@ def test_no_second_run_begins_in_a_folder_taken_away_under_the_first(
     result = finish(first)
     assert result.code == 0, result.text
     if what != "lock":
-        assert "out was deleted or moved away under this run" in result.text
+        assert "out: what this run had told there was deleted or moved away" in result.text
     assert not space.exists("twice")
     assert space.run().code == 0
     assert space.read("b.txt") == "a\nb\n"
@@ -126,6 +126,16 @@ def test_a_run_that_lost_its_folder_to_another_ends(space: Space) -> None:
     assert space.ran() == []
 
 
+def test_a_run_whose_project_was_deleted_ends_by_itself(space: Space) -> None:
+    """Nothing of it can be recorded any more, and nobody would find its processes."""
+    space.workflow(space.job("a", "touch up; sleep 600", grace=1), space.job("b", "sleep 600"))
+    first = start(space)
+    shutil.rmtree(space.root)
+    result = finish(first)
+    assert result.code == 1, result.text
+    assert "the folder that this run stands in was deleted" in result.text
+
+
 @pytest.mark.parametrize("error", ["ENOLCK", "EOPNOTSUPP"])
 def test_a_file_system_without_locks_is_told(space: Space, error: str) -> None:
     build(space)
@@ -141,9 +151,9 @@ def traced(space: Space, *injections: str) -> Result:
     if shutil.which("strace") is None:
         pytest.skip("needs strace")
     words = [word for one in injections for word in ("-e", f"inject={one}")]
+    command = [sys.executable, "-m", "oumi_flow", "run", "workflow.yaml", "--no-tui"]
     process = subprocess.run(
-        ["strace", "-f", "-o", os.devnull, *words, "--"]
-        + [sys.executable, "-m", "oumi_flow", "run", "workflow.yaml", "--no-tui"],
+        ["strace", "-f", "-o", os.devnull, *words, "--", *command],
         cwd=space.root,
         env=space.env,
         stdin=subprocess.DEVNULL,

@@ -786,7 +786,8 @@ def test_a_users_runs_are_listed_newest_first_while_their_folder_is_there(here: 
     assert found[0].output_dir == str(here / "out")
     assert found[0].argv == ("run", "w.yaml", "-j2")
     assert find_run("20260101-000000-aaaa") == found[1]
-    assert find_run("other") is None
+    with pytest.raises(FlowError, match="no run of that name"):
+        find_run("other")
     Path(list_folder(os.environ), "20260102-000000-bbbb.json").write_text('{"format":1,')
     assert [run.run_id for run in user_runs()] == ["20260101-000000-aaaa"]
 
