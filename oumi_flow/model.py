@@ -242,6 +242,11 @@ class LastAttempt:
     gpus: int = 0
     since: float = 0.0  # when the first of those attempts started that it goes on from; 0: its own
 
+    @property
+    def is_open(self) -> bool:
+        """Whether nobody has written down how it ended."""
+        return self.state in ("starting", "running")
+
 
 @dataclass(frozen=True, slots=True)
 class Past:

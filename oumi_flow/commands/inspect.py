@@ -116,7 +116,7 @@ def why(options: argparse.Namespace) -> int:
     upstream = {name: step.job.upstream for name, step in steps.items()}
     after = descendants([job.name], upstream)
     reasons = of_step(step, verbose=bool(options.verbose)) or [up_to_date(step.past.trace)]
-    running = running_now(opened.store)
+    running = running_now(plan, opened.store)
     if job.name in running:
         reasons = [running[job.name]]
     up_to_date_now = step.decision is Decision.UP_TO_DATE

@@ -42,15 +42,39 @@ def run_started(run_id: str, workflow: Workflow, asked: Options) -> RunStarted:
     )
 
 
-def running_now(store: Store) -> dict[str, str]:
-    """Jobs that a live run is at, with the words that say so instead of `interrupted`."""
-    from oumi_flow.board import fold
-
+def running_now(plan: Plan, store: Store) -> dict[str, str]:
+    """Jobs that run as we look, in a live run or in spite of a lost one, with words that say so."""
     run_id = (store.holder() or {}).get("run_id")
     if not run_id:
-        return {}
+        return _outlived(plan, store)
+    from oumi_flow.board import fold
+
     board = fold(store.read_events(run_id))
     return dict.fromkeys(board.running, f"runs now, in run {run_id}")
+
+
+def _outlived(plan: Plan, store: Store) -> dict[str, str]:
+    found = {}
+    for step in plan.steps:
+        attempt = step.past.attempt
+        if step.past.trace is None and attempt is not None and attempt.is_open:
+            words = _after_its_run(store.paths.job_state(step.job.name), attempt.token)
+            if words:
+                found[step.job.name] = (
+                    f"{words} after its run was lost; taken over if it still fits"
+                )
+    return found
+
+
+def _after_its_run(state_dir: str, token: str) -> str:
+    """What became of an attempt whose run is gone and wrote nothing of it down; "" for nothing."""
+    from oumi_flow.executors.handles import is_alive, read_exit, recorded
+
+    exit = read_exit(state_dir, token)
+    if exit is not None:
+        return "finished" if exit.code == 0 else ""
+    handle = recorded(state_dir)
+    return "goes on" if handle is not None and handle.token == token and is_alive(handle) else ""
 
 
 def planned(
@@ -98,7 +122,7 @@ def plan_events(
     at = time.time()
     events: list[Event] = [
         run_started("", workflow, asked),
-        planned(plan, bool(options and options.verbose), running_now(opened.store)),
+        planned(plan, bool(options and options.verbose), running_now(plan, opened.store)),
     ]
     from dataclasses import replace
 

@@ -80,6 +80,8 @@ def test_kill_9_of_the_runner_loses_and_repeats_nothing(space: Space) -> None:
     assert space.ran() == ["a", "b"]
     # The job lives on under its supervisor; the next run takes it over instead of starting another.
     assert alive(int(space.read("b.pid")))
+    dry = space.run("--dry-run")
+    assert "goes on after its run was lost; taken over if it still fits" in dry.text
     second = space.start("run", "workflow.yaml", "--no-tui")
     events = space.root / "out/.oumi-flow/runs"
     wait_for(
@@ -102,6 +104,8 @@ def test_a_job_that_ended_while_nobody_watched_is_not_repeated(space: Space) -> 
     space.ran()
     space.write("go", "")
     wait_for(lambda: (space.root / "out/b/.oumi-flow/exit.json").exists(), "the supervisor's word")
+    dry = space.run("--dry-run")
+    assert "finished after its run was lost; taken over if it still fits" in dry.text
     result = space.run()
     assert result.code == 0, result.text
     assert space.ran() == ["c"], result.text
