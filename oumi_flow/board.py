@@ -165,7 +165,14 @@ class Board:
         None when nothing is left, or nothing is known of what is left. Walks all jobs: ask once a
         second, not at each frame.
         """
-        from oumi_flow.graph.forecast import Task, makespan
+        return self.forecast(now)[0]
+
+    def forecast(self, now: float) -> tuple[TimeLeft | None, Mapping[str, float]]:
+        """The time left, and in how many seconds each job is expected to start.
+
+        Of jobs whose start hangs on a time that nobody knows, nothing is said.
+        """
+        from oumi_flow.graph.forecast import Task, play
 
         typical = self._typical()
         tasks: dict[str, Task] = {}
@@ -188,13 +195,13 @@ class Board:
                 seconds, row.upstream, self._gpus_of(row), row.state is _S.RUNNING
             )
         if not tasks or unknown == len(tasks):
-            return None
-        left = makespan(tasks, self.slots, len(self.devices))
+            return None, {}
+        left, starts = play(tasks, self.slots, len(self.devices))
         if unknown:
-            return TimeLeft(left, "at least")
+            return TimeLeft(left, "at least"), {}
         if guessed:
-            return TimeLeft(left, "roughly")
-        return TimeLeft(left, "up to" if optional else "about")
+            return TimeLeft(left, "roughly"), starts
+        return TimeLeft(left, "up to" if optional else "about"), starts
 
     def lost(self, alive: Collection[str] = ()) -> None:
         """The run's lock is free though it never said its end: say so, and of each job too.

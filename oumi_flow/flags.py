@@ -78,6 +78,14 @@ FILE_OR_RUN = Arg(
     "target", metavar="FILE|RUN", nargs="?", complete="file", help="a workflow file or a run id"
 )
 
+TUI = Arg(
+    "--tui",
+    dest="tui",
+    action="store_const",
+    const=True,
+    help="the full screen, or an error where there can be none",
+)
+
 SELECT = [
     Arg(
         "-f",
@@ -133,7 +141,7 @@ COMMANDS: dict[str, Command] = {
                 help="copy results to DIR and take them from there: shared by workflows and users",
             ),
             OUMI,
-            Arg("--tui", dest="tui", action="store_const", const=True, help="the live screen"),
+            TUI,
             Arg(
                 "--no-tui",
                 dest="tui",
@@ -209,7 +217,18 @@ COMMANDS: dict[str, Command] = {
     "monitor": Command(
         "watch a run",
         "look:monitor",
-        [FILE_OR_RUN, CHDIR],
+        [
+            FILE_OR_RUN,
+            TUI,
+            Arg(
+                "--no-tui",
+                dest="tui",
+                action="store_const",
+                const=False,
+                help="the live block, or plain lines",
+            ),
+            CHDIR,
+        ],
         ["oumi-flow monitor", "oumi-flow monitor workflow.yaml"],
     ),
     "logs": Command(

@@ -140,7 +140,7 @@ def training_numbers(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
                     by_step.setdefault(key, {})[step] = value
         ended = summary
     for key, curve in by_step.items():
-        best = _best_of(key)
+        best = best_of(key)
         values = [value for value in curve.values() if math.isfinite(value)]
         if best is not None and values:
             numbers[f"best_{key}"] = best(values)
@@ -151,7 +151,8 @@ def _is_result(key: str) -> bool:
     return key not in _NOT_RESULTS and not key.endswith(_SPEED)
 
 
-def _best_of(key: str) -> Callable[[list[float]], float] | None:
+def best_of(key: str) -> Callable[[list[float]], float] | None:
+    """`min` or `max`, whichever finds the best value of that metric; None where neither does."""
     if key.endswith("loss"):
         return min
     return max if key.endswith(_LARGER_IS_BETTER) else None

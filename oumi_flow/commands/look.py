@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from oumi_flow.board import Board
     from oumi_flow.commands.targets import Found
     from oumi_flow.store import Store
+    from oumi_flow.ui.tables import GpuRow
 
 _SHOWN = 20  # runs that `status` lists
 
@@ -58,6 +59,10 @@ def monitor(options: argparse.Namespace) -> int:
 
     found = find_target(options.target, options)
     store, run_id = found.store, found.run_id
+    from oumi_flow.commands import screen
+
+    if screen.is_wanted(options):
+        return screen.watch(store, run_id, found.path)
     if not store.is_live(run_id):
         options.json = options.running = False
         options.target = run_id if options.target is None else options.target
@@ -214,9 +219,9 @@ def metrics(options: argparse.Namespace) -> int:
     opened = open_all(options)
     rows = numbers.rows(opened, options.jobs, options.diff)
     if options.json:
-        _print_json(numbers.as_records(rows))
+        _print_json(metric_rows.as_records(rows))
     elif options.csv:
-        sys.stdout.write(numbers.as_csv(rows))
+        sys.stdout.write(metric_rows.as_csv(rows))
     else:
         print(metrics_table(rows, theme_of(sys.stdout)))
     return OK
@@ -224,10 +229,24 @@ def metrics(options: argparse.Namespace) -> int:
 
 def gpus(options: argparse.Namespace) -> int:
     """The tokens of this host."""
+    from oumi_flow.ui.tables import gpus_table
+    from oumi_flow.ui.theme import theme_of
+
+    rows = gpu_rows()
+    if options.json:
+        from dataclasses import asdict
+
+        _print_json([asdict(row) for row in rows])
+    else:
+        print(gpus_table(rows, theme_of(sys.stdout)))
+    return OK
+
+
+def gpu_rows() -> list[GpuRow]:
+    """The GPUs of this host, their load, and who holds them. Asks the driver: milliseconds."""
     from oumi_flow.text import duration
     from oumi_flow.tokens import TokenPool, survey
-    from oumi_flow.ui.tables import GpuRow, gpus_table
-    from oumi_flow.ui.theme import theme_of
+    from oumi_flow.ui.tables import GpuRow
 
     there = survey(os.environ)
     holders = {holder.index: holder for holder in TokenPool(there).holders()} if there else {}
@@ -249,13 +268,7 @@ def gpus(options: argparse.Namespace) -> int:
                 stranger=bool(gpu.processes) and holder is None,
             )
         )
-    if options.json:
-        from dataclasses import asdict
-
-        _print_json([asdict(row) for row in rows])
-    else:
-        print(gpus_table(rows, theme_of(sys.stdout)))
-    return OK
+    return rows
 
 
 # Boards of runs -------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The numbers of jobs as rows, records and CSV, for `metrics`."""
+"""The numbers of jobs as rows, for `metrics`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def rows(opened: Opened, jobs: Sequence[str], earlier: str | None) -> list[Metri
             MetricRow(
                 job=job.name,
                 metrics=values,
-                config=_config(job),
+                config=config_of(job),
                 verb=job.verb,
                 before=None if before is None else before.get(job.name, {}),
             )
@@ -45,7 +45,7 @@ def rows(opened: Opened, jobs: Sequence[str], earlier: str | None) -> list[Metri
     return found
 
 
-def _config(job: Job) -> dict[str, Any]:
+def config_of(job: Job) -> dict[str, Any]:
     """The config as the job gets it: what an upstream makes by its path, not by its symbol."""
     paths = {item.key: item.path for item in job.inputs}
     config: dict[str, Any] = dict(job.parts.get("config") or {})
@@ -71,48 +71,3 @@ def _of_run(opened: Opened, run_id: str) -> dict[str, dict[str, Any]]:
         for event in opened.store.read_events(run_id)
         if isinstance(event, JobFinished) and event.metrics
     }
-
-
-def as_records(found: Sequence[MetricRow]) -> list[dict[str, Any]]:
-    """For JSON: the config keys that differ, and the numbers."""
-    from oumi_flow.ui.tables import differing_keys
-
-    keys = differing_keys(found)
-    records = []
-    for row in found:
-        record: dict[str, Any] = {
-            "job": row.job,
-            "config": {key: row.config[key] for key in keys if key in row.config},
-            "metrics": dict(row.metrics),
-        }
-        if row.before is not None:
-            record["before"] = dict(row.before)
-        records.append(record)
-    return records
-
-
-def as_csv(found: Sequence[MetricRow]) -> str:
-    """A header and a line a job that has numbers; columns as in the table."""
-    import csv
-    import io
-
-    from oumi_flow.ui.tables import differing_keys
-
-    found = [row for row in found if row.metrics or row.before]
-    keys = differing_keys(found)
-    names = list(dict.fromkeys(name for row in found for name in row.metrics))
-    earlier = any(row.before is not None for row in found)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["job", *keys, *names, *(f"{name} before" for name in names if earlier)])
-    for row in found:
-        before = [(row.before or {}).get(name, "") for name in names] if earlier else []
-        writer.writerow(
-            [
-                row.job,
-                *(row.config.get(key, "") for key in keys),
-                *(row.metrics.get(name, "") for name in names),
-                *before,
-            ]
-        )
-    return text.getvalue()

@@ -50,6 +50,12 @@ def run(options: argparse.Namespace) -> int:
 
         _refuse(plan, options)
         return detach(options, opened)
+    if options.run_id is None:
+        from oumi_flow.commands import screen
+
+        if screen.is_wanted(options, opened.workflow.tui):
+            _refuse(plan, options)
+            return screen.run_on_screen(options, opened)
     return _perform(plan, opened, options)
 
 

@@ -28,8 +28,15 @@ def makespan(tasks: Mapping[str, Task], slots: int, gpus: int = 0) -> float:
     `tasks` in topological order; needs that are no tasks count as met. `gpus` 0 means that they
     are not counted. A few tens of milliseconds for 10 000 tasks.
     """
-    play = _Play(tasks, max(1, slots), gpus)
-    return play.run()
+    return play(tasks, slots, gpus)[0]
+
+
+def play(
+    tasks: Mapping[str, Task], slots: int, gpus: int = 0
+) -> tuple[float, Mapping[str, float]]:
+    """As `makespan`, with the second at which each task begins."""
+    played = _Play(tasks, max(1, slots), gpus)
+    return played.run(), played.starts
 
 
 class _Play:
@@ -45,6 +52,7 @@ class _Play:
         # One heap for each number of GPUs, so that a job that waits for them holds nobody up.
         self._ready: dict[int, list[tuple[tuple[float, int], str]]] = {}
         self._ends: list[tuple[float, str]] = []
+        self.starts: dict[str, float] = {}
         for name, task in tasks.items():
             if task.running:
                 self._start(name, 0.0)
@@ -84,4 +92,5 @@ class _Play:
     def _start(self, name: str, now: float) -> None:
         self._slots -= 1
         self._gpus -= self._wants(name)
+        self.starts[name] = now
         heappush(self._ends, (now + self._tasks[name].seconds, name))

@@ -157,7 +157,7 @@ def _cells(row: JobRow, theme: Theme, now: float, progress: Progress | None) -> 
         result.count = f"{done:g}/{total:g}{unit}" if total else f"{done:g}{unit}"
         if total:
             result.share = min(1.0, max(0.0, done / total))
-    eta = _eta(row, elapsed, result.share)
+    eta = time_to_end(row, elapsed, result.share)
     result.eta = f"eta {duration(eta)}" if eta is not None else ""
     if "loss" in metrics:
         result.loss = f"loss {number(metrics['loss'])}"
@@ -170,7 +170,7 @@ def _cells(row: JobRow, theme: Theme, now: float, progress: Progress | None) -> 
     return result
 
 
-def _eta(row: JobRow, elapsed: float, share: float | None) -> float | None:
+def time_to_end(row: JobRow, elapsed: float, share: float | None) -> float | None:
     """Seconds to its end: by its own pace once that says something, else by last time's."""
     if share is not None and share >= 0.02 and elapsed >= 5 and not row.detail:
         return elapsed / share * (1 - share)

@@ -360,7 +360,7 @@ class Terminal:
         assert termios.tcgetattr(self.master) == self.before
 
 
-RUN = ("-m", "oumi_flow", "run", "workflow.yaml")
+RUN = ("-m", "oumi_flow", "run", "workflow.yaml", "--no-tui")  # in this process
 
 
 def waiting_job(space: Space, **fields: Any) -> None:
@@ -419,7 +419,7 @@ def test_under_nohup_the_run_outlives_its_terminal(space: Space) -> None:
     waiting_job(space)
     program = "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); "
     program += "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
-    terminal = Terminal(space, "-c", program, *RUN, "--no-tui")
+    terminal = Terminal(space, "-c", program, *RUN)
     pid = first_pid(space, terminal)
     terminal.hang_up()
     assert lives(pid)
@@ -432,7 +432,7 @@ def test_leaving_a_monitor_by_ctrl_c_stops_nothing(space: Space) -> None:
     waiting_job(space)
     process = space.start("run", "workflow.yaml", "--no-tui")
     wait_for(lambda: space.exists("pids") and space.read("pids") != "", "the job is up")
-    terminal = Terminal(space, "-m", "oumi_flow", "monitor", "workflow.yaml")
+    terminal = Terminal(space, "-m", "oumi_flow", "monitor", "--no-tui", "workflow.yaml")
     terminal.wait_for(lambda: b"2 will run" in terminal.shown, "it is shown")
     terminal.type(b"\x03")
     assert terminal.wait() == 0

@@ -693,7 +693,7 @@ def test_colour_and_screen_only_where_wanted(space: Space) -> None:
     def on_a_terminal(**env: str) -> str:
         leader, follower = pty.openpty()
         process = subprocess.Popen(
-            [sys.executable, "-m", "oumi_flow", "run", "workflow.yaml", "-F"],
+            [sys.executable, "-m", "oumi_flow", "run", "workflow.yaml", "-F", "--no-tui"],
             cwd=space.root,
             env={**space.env, "TERM": "xterm-256color", "CI": "", "NO_COLOR": "", **env},
             stdin=follower,

@@ -1,0 +1,302 @@
+"""The screen's program: polls a source a few times a second and shows it; asks before it stops.
+
+Knows a run only as a `Source`. Everything that could take a moment is done by a worker thread.
+"""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual import work
+from textual.app import App
+from textual.binding import Binding, BindingType
+
+from oumi_flow.graph import descendants
+from oumi_flow.model import JobState
+from oumi_flow.text import count
+from oumi_flow.ui.tables import GpuRow
+from oumi_flow.ui.theme import Line, Theme
+from oumi_flow.ui.tui import help as helping
+from oumi_flow.ui.tui.dialogs import Page, Question
+from oumi_flow.ui.tui.jobs import JobList
+from oumi_flow.ui.tui.keymap import ALWAYS, MAIN, Settings, bindings
+from oumi_flow.ui.tui.main import MainScreen
+from oumi_flow.ui.tui.palette import Jobs
+from oumi_flow.ui.tui.source import Source
+from oumi_flow.ui.tui.theme import look_of, textual_theme
+
+if TYPE_CHECKING:
+    from textual.screen import Screen
+
+TICK_SECONDS = 0.25
+_GPU_SECONDS = 2.0
+_NEWER_SECONDS = 2.0
+_NAMED = 8  # jobs that a question names
+
+
+class FlowApp(App[None]):
+    """`run()` blocks until the user leaves. `fault`: what went wrong in the screen itself."""
+
+    TITLE = "oumi-flow"
+    ENABLE_COMMAND_PALETTE = True
+    COMMAND_PALETTE_BINDING = "ctrl+p"
+    COMMANDS: ClassVar = {Jobs}
+    NOTIFICATION_TIMEOUT = 4
+    CSS = """
+    Screen { background: $background; }
+    ToastRack { align-horizontal: right; }
+    Toast { padding: 0 1; width: auto; max-width: 60; }
+    """
+    BINDINGS: ClassVar = [
+        *bindings(ALWAYS),
+        Binding("ctrl+q", "leave", "leave", show=False, system=True, priority=True),
+    ]
+
+    def __init__(
+        self,
+        source: Source,
+        theme: Theme,
+        settings: Settings | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+        read_only: bool = False,
+    ) -> None:
+        """`theme` says what the terminal can show; without colour its own are the only ones."""
+        self.settings = settings or Settings()
+        # Without colour the filter of Textual has to be the one for a terminal's own colours, or
+        # it paints black on black; which one it is, is settled here.
+        super().__init__(ansi_color=None if theme.color else True)
+        self.source, self.clock, self.read_only = source, clock, read_only
+        self.look = look_of(theme, self.settings.theme if theme.color else "terminal")
+        self.gpu_rows: Sequence[GpuRow] = ()
+        self.animation_level = "none"
+        self._gpus_at = self._newer_at = 0.0
+        self._awaited = False  # a run that was started from here
+
+    @property
+    def fault(self) -> Exception | None:
+        return self._exception
+
+    def get_default_screen(self) -> Screen[Any]:
+        return MainScreen()
+
+    def on_mount(self) -> None:
+        theme = textual_theme(self.look.name)
+        self.register_theme(theme)
+        self.theme = theme.name
+        self.set_keymap(dict(self.settings.keys))
+        self.set_interval(TICK_SECONDS, self._tick)
+
+    def _print_error_renderables(self) -> None:
+        """Nothing: a traceback is not for users. Whoever opened the screen asks for `fault`."""
+
+    # -- time goes by ---------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        changed = self.source.poll()
+        now = self.clock()
+        board = self.source.board
+        if board.devices and not board.over and now - self._gpus_at >= _GPU_SECONDS:
+            self._gpus_at = now
+            self.ask_gpus()
+        if board.over and now - self._newer_at >= _NEWER_SECONDS:
+            self._newer_at = now
+            newer = self.source.moved_on()
+            if newer and self._awaited:
+                self.follow(newer)
+        tick = getattr(self.screen, "tick", None)
+        if tick is not None:
+            tick(changed)
+
+    @work(thread=True, exclusive=True, group="gpus", exit_on_error=False)
+    def ask_gpus(self) -> None:
+        rows = self.source.gpus()
+        self.call_from_thread(self._know_gpus, rows)
+
+    def _know_gpus(self, rows: Sequence[GpuRow]) -> None:
+        self.gpu_rows = rows
+
+    def follow(self, run_id: str) -> None:
+        """Show that run from now on."""
+        self._awaited = False
+        self.source.follow(run_id)
+        self.say(f"this is run {run_id} now")
+        for screen in self.screen_stack:
+            tick = getattr(screen, "tick", None)
+            if tick is not None:
+                tick(True)
+
+    def look_again(self) -> None:
+        newer = self.source.moved_on()
+        if newer:
+            self.follow(newer)
+        self.source.poll()
+        tick = getattr(self.screen, "tick", None)
+        if tick is not None:
+            tick(True)
+        self.refresh(layout=True)
+
+    def say(self, words: str, severity: Any = "information") -> None:
+        self.notify(self.look.theme.text(words), severity=severity, markup=False)
+
+    # -- other screens --------------------------------------------------------------------
+
+    def open_job(self, job: str) -> None:
+        from oumi_flow.ui.tui.detail import JobDetail
+
+        if job in self.source.board.rows:
+            self.push_screen(JobDetail(self.source, job))
+
+    def open_metrics(self) -> None:
+        from oumi_flow.ui.tui.metrics_view import MetricsView
+
+        self.push_screen(MetricsView(self.source))
+
+    def open_dag(self) -> None:
+        from oumi_flow.ui.tui.dag_view import DagView
+
+        self.push_screen(DagView(), self._go_to)
+
+    def open_gpus(self) -> None:
+        from oumi_flow.ui.tui.gpu_panel import GpuPanel
+
+        self.push_screen(GpuPanel())
+
+    def _go_to(self, job: str | None) -> None:
+        """A job was chosen elsewhere: on the main screen it is too."""
+        main = self.screen_stack[0]
+        if job and isinstance(main, MainScreen):
+            if job not in main.jobs.names:
+                main.action_clear()
+            main.jobs.choose(job)
+
+    def choose(self, job: str) -> None:
+        self._go_to(job)
+
+    def action_help(self) -> None:
+        groups: list[tuple[str, list[BindingType]]] = [
+            ("Jobs", list(JobList.BINDINGS)),
+            ("Main screen", bindings(MAIN)),
+            ("Everywhere", bindings(ALWAYS)),
+        ]
+        lines = helping.help_lines(groups, self.settings.keys)
+        self.push_screen(Page(self.look, "Keys", lines, hang=helping.COLUMN))
+
+    # -- wishes to the run ----------------------------------------------------------------
+
+    def action_leave(self) -> None:
+        self.exit()
+
+    async def action_quit(self) -> None:
+        self.exit()
+
+    def action_stop(self) -> None:
+        board = self.source.board
+        if any(isinstance(screen, Question) for screen in self.screen_stack):
+            return
+        if board.over or not self.source.live:
+            self.exit()
+            return
+        words = (
+            f"{count(len(board.running), 'running job')} will be stopped, and what waits will "
+            "not be started. What has finished stays finished."
+        )
+        lines: list[Line] = [[("", words)]]
+        answers = [
+            ("y", "stop the run", "stop"),
+            ("q", "leave it running", "leave"),
+            ("n", "back", ""),
+        ]
+        question = Question(self.look, "Stop the run?", lines, answers)
+        self.push_screen(question, self._stop)
+
+    def _stop(self, answer: str | None) -> None:
+        if answer == "leave":
+            self.exit()
+        elif answer == "stop":
+            self._wish(partial(self.source.cancel, None))
+
+    def ask_cancel(self, job: str) -> None:
+        """Ask whether to stop a job, and name those that cannot run without it."""
+        board = self.source.board
+        row = board.rows.get(job)
+        if row is None:
+            return
+        if row.state.ended:
+            self.say(f"{job}: {row.state.value} already")
+            return
+        if not self.source.live and not row.runner_lost:
+            self.say("no run is live: there is nothing to stop")
+            return
+        after = descendants([job], {name: one.upstream for name, one in board.rows.items()})
+        blocked = [
+            name for name in board.rows if name in after and not board.rows[name].state.ended
+        ]
+        lines: list[Line] = []
+        if row.state is JobState.RUNNING:
+            lines.append([("", "Its processes are ended: politely, then by force.")])
+        else:
+            lines.append([("", "It will not be started in this run.")])
+        if blocked:
+            more = f" and {len(blocked) - _NAMED} more" if len(blocked) > _NAMED else ""
+            lines.append([])
+            lines.append(
+                [
+                    ("warn", f"{count(len(blocked), 'job')} will be blocked: "),
+                    ("", ", ".join(blocked[:_NAMED]) + more),
+                ]
+            )
+        answers = [("y", "stop it", "yes"), ("n", "back", "")]
+
+        def answered(answer: str | None) -> None:
+            if answer:
+                self._wish(partial(self.source.cancel, [job]))
+
+        self.push_screen(Question(self.look, f"Stop {job}?", lines, answers), answered)
+
+    def ask_again(self, job: str) -> None:
+        """Run a job again that did not succeed; the rest of the run goes on untouched."""
+        row = self.source.board.rows.get(job)
+        if row is None:
+            return
+        if row.state.succeeded or not row.state.ended:
+            self.say(f"{job}: {row.state.value}; only what failed or was stopped is run again")
+        elif self.source.live:
+            self.say("the run is still going: run it again once it has ended")
+        else:
+            self._awaited = True
+            self._wish(partial(self.source.run_again, [job]))
+
+    @work(thread=True, group="wishes")
+    def _wish(self, ask: Callable[[], str]) -> None:
+        words = ask()
+        if words:
+            self.call_from_thread(self.say, words)
+
+    # -- odds and ends --------------------------------------------------------------------
+
+    @work(thread=True, group="facts")
+    def copy_command(self, job: str) -> None:
+        if job:
+            command = shlex.join(self.source.facts(job).command)
+            self.call_from_thread(self._copied, job, command)
+
+    def _copied(self, job: str, command: str) -> None:
+        if command:
+            self.copy_to_clipboard(command)
+            self.say(f"copied the command of {job}")
+        else:
+            self.say(f"the command of {job} is not known")
+
+    def open_outside(self, program: str, job: str) -> None:
+        """Hand the terminal to a pager or an editor with the job's log, and take it back after."""
+        from oumi_flow.ui.tui.outside import show_file
+
+        if job:
+            words = show_file(self, program, self.source.log(job))
+            if words:
+                self.say(words, "warning")
