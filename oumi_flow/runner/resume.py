@@ -5,19 +5,15 @@ Looks into a job's place, never changes it. Knows what the verb table says of re
 
 from __future__ import annotations
 
-import json
 import os
 import re
 
 from oumi_flow import verbs
 from oumi_flow.model import Job, LastAttempt
+from oumi_flow.runner.checkpoints import is_whole
 from oumi_flow.verbs import VerbSpec
 
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)\Z")
-# Written last into a checkpoint (transformers' `_save_checkpoint`), so a folder without a whole
-# one was cut off.
-_LAST_FILE = "trainer_state.json"
-_MOST_BYTES = 256 * 1024 * 1024
 # Clocks of a file server may be this far behind ours, in seconds.
 _SLACK = 2.0
 _UNFINISHED = frozenset({"starting", "running", "failed", "cancelled", "interrupted"})
@@ -39,19 +35,22 @@ def goes_on_by_itself(job: Job, spec: VerbSpec) -> bool:
     return True
 
 
+def in_its_folder(job: Job) -> bool:
+    """Whether its place is cleared before another build: one that the user chose is not."""
+    return job.place == job.folder or job.place.startswith(f"{job.folder}/")
+
+
 def newest_checkpoint(job: Job, last: LastAttempt) -> str:
     """The path of the newest whole checkpoint that `last` or what it went on from made; or ""."""
     try:
         names = os.listdir(job.place)
     except OSError:
         return ""
-    # Our own folder is cleared before another build; a place that the user chose is not.
-    ours = job.place == job.folder or job.place.startswith(f"{job.folder}/")
-    since = 0.0 if ours else (last.since or last.started) - _SLACK
+    since = 0.0 if in_its_folder(job) else (last.since or last.started) - _SLACK
     found = [(int(match[1]), name) for name in names if (match := _CHECKPOINT.match(name))]
     for _, name in sorted(found, reverse=True):
         path = os.path.join(job.place, name)
-        if _is_whole(path, since):
+        if is_whole(path, since):
             return path
     return ""
 
@@ -64,13 +63,3 @@ def resume_point(job: Job, last: LastAttempt) -> str:
     if last.state not in _UNFINISHED or not last.build_key or not verbs.verb(job.verb).resume:
         return ""
     return os.path.basename(newest_checkpoint(job, last))
-
-
-def _is_whole(checkpoint: str, since: float) -> bool:
-    try:
-        with open(os.path.join(checkpoint, _LAST_FILE), "rb") as file:
-            content = file.read(_MOST_BYTES)
-            made = os.fstat(file.fileno()).st_mtime
-        return made >= since and isinstance(json.loads(content), dict)
-    except (OSError, ValueError):
-        return False

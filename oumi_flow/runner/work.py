@@ -33,7 +33,7 @@ from oumi_flow.model import (
     Workflow,
 )
 from oumi_flow.progress import Follower, follower, total_of
-from oumi_flow.runner import resume
+from oumi_flow.runner import resume, rows
 from oumi_flow.runner.children import Children
 from oumi_flow.runner.ends import End, end_of
 from oumi_flow.runner.reuse import Reuse
@@ -259,10 +259,14 @@ class Work:
         """A fresh folder for an oumi verb, or the one it goes on in; returns its checkpoint."""
         if before is not None:
             if resume.goes_on_by_itself(job, spec):
+                if spec.rows:
+                    rows.mend(job.place, spec.rows)
                 return ""
             if spec.resume and (checkpoint := resume.newest_checkpoint(job, before)):
                 return checkpoint
         self._store.set_aside(job.name)
+        if spec.rows and not resume.in_its_folder(job):
+            rows.put_away(job.place, spec.rows)
         return ""
 
     def _make_parents(self, job: Job) -> None:

@@ -51,6 +51,7 @@ class VerbSpec:
     cli_options: tuple[CliOption, ...] = ()
     resume: str = ""  # the option that takes the checkpoint to go on from
     resumes_alone: bool = False  # an unfinished attempt's folder is picked up by the verb itself
+    rows: str = ""  # the folder beside PLACE from which it picks up finished rows
     gpu_default: bool = True  # no `gpu:` given means `auto`
     progress: str = "lines"  # name of a parser in progress.py
     publishes: bool = False  # `publish_results` makes its counted output
@@ -231,6 +232,7 @@ VERBS: tuple[VerbSpec, ...] = (
             CliOption("--system-prompt"),
         ),
         resumes_alone=True,
+        rows="scratch",
         progress="infer",
     ),
     VerbSpec(

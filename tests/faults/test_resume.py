@@ -43,7 +43,9 @@ for step in (10, 20, 30):
         time.sleep(0.01)
     checkpoint = out / f"checkpoint-{step}"
     checkpoint.mkdir(exist_ok=True)
-    (checkpoint / "model.safetensors").write_text(f"weights of step {step}\n")
+    (checkpoint / "model.safetensors").write_bytes(b"\2" + bytes(7) + b"{}")
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+        (checkpoint / name).write_bytes(b"PK\5\6" + bytes(18))
     state = json.dumps({"global_step": step})
     if os.path.exists(f"cut-{step}"):
         (checkpoint / "trainer_state.json").write_text(state[:-3])
@@ -154,7 +156,9 @@ def test_a_checkpoint_that_the_kill_cut_off_is_passed_over(space: Training) -> N
     assert_resumes(space, "checkpoint-10")
 
 
-@pytest.mark.parametrize("leaves", ["empty", "binary", "folder", "link", "file", "no state"])
+@pytest.mark.parametrize(
+    "leaves", ["empty", "binary", "folder", "link", "file", "no state", "state alone", "fifo"]
+)
 def test_what_only_looks_like_a_checkpoint_is_passed_over(space: Training, leaves: str) -> None:
     space.prepare()
     space.write("die-20", "")
@@ -175,6 +179,10 @@ def test_what_only_looks_like_a_checkpoint_is_passed_over(space: Training, leave
             state.write_bytes(bytes(range(256)))
         elif leaves == "folder":
             state.mkdir()
+        elif leaves == "fifo":
+            os.mkfifo(state)
+        elif leaves == "state alone":
+            state.write_text('{"global_step": 90}')
     assert_resumes(space, "checkpoint-20")
 
 

@@ -450,9 +450,12 @@ def test_a_job_that_counts_that_its_upstream_ran_goes_by_its_build_key() -> None
 
 
 def checkpoint(job: str, step: int, whole: bool = True) -> None:
-    write(f"out/{job}/checkpoint-{step}/model.safetensors")
+    folder = f"out/{job}/checkpoint-{step}"
+    write(f"{folder}/model.safetensors", "\x02" + "\0" * 7 + "{}")
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+        write(f"{folder}/{name}", "PK\5\6" + "\0" * 18)
     state = json.dumps({"global_step": step})
-    write(f"out/{job}/checkpoint-{step}/trainer_state.json", state if whole else state[:-3])
+    write(f"{folder}/trainer_state.json", state if whole else state[:-3])
 
 
 def interrupted_training() -> None:
@@ -518,10 +521,32 @@ def test_infer_keeps_its_folder_and_goes_on_by_itself() -> None:
     job = oumi("i", "infer", place="out/i/predictions.jsonl")
     hand = Hand(job)
     prepared = hand.start("i")
-    write("out/i/scratch/rows.jsonl")
+    rows = f"out/i/scratch/predictions_{'0f' * 32}.jsonl"
+    write(rows, '{"n": 1}\n{"n": 2}\n{"n": ')
     hand.end("i", prepared, code=1)
     assert hand.start("i", 2).attempt.argv[-1] != "--resume"
-    assert os.path.exists("out/i/scratch/rows.jsonl")
+    assert Path(rows).read_text() == '{"n": 1}\n{"n": 2}\n', "a row cut off stops oumi for ever"
+    assert Path(f"{rows}.torn").read_text() == '{"n": '
+
+
+def test_infer_outside_its_folder_never_takes_rows_of_another_build() -> None:
+    """oumi tells rows of different models apart by the model's name alone."""
+    place = "results/p.jsonl"
+    write("model", "one")
+    job = oumi("i", "infer", place=place, inputs=(Input("model", "model"),))
+    hand = Hand(job)
+    prepared = hand.start("i")
+    rows, others = (f"results/scratch/{name}_{'0f' * 32}.jsonl" for name in ("p", "q"))
+    write(rows, '{"n": 1}\n')
+    write(others, '{"n": 1}\n')
+    hand.end("i", prepared, code=1)
+    hand.end("i", hand.start("i", 2), code=1)
+    assert Path(rows).read_text() == '{"n": 1}\n'
+    write("model", "another")
+    Hand(job, run="R2").start("i")
+    assert not os.path.exists(rows)
+    assert Path(f"{rows}.old").read_text() == '{"n": 1}\n'
+    assert os.path.exists(others)
 
 
 @pytest.mark.parametrize("loads", [True, False])
