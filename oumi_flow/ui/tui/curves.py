@@ -111,7 +111,7 @@ class CurvesView(Widget, can_focus=True):
     def metrics(self) -> list[str]:
         """The names of all metrics, what says most first."""
         names = dict.fromkeys(name for job in self.shown() for name in self._points.get(job, {}))
-        return sorted(names, key=_rank)
+        return sorted(names, key=rank)
 
     def redraw(self) -> None:
         self._lines = []
@@ -278,7 +278,8 @@ class CurvesView(Widget, can_focus=True):
         return [[("bad", theme.text(f"✗ {words}"))]]
 
 
-def _rank(name: str) -> tuple[int, int]:
+def rank(name: str) -> tuple[int, int]:
+    """Metrics in the order in which they matter; equal ones keep their own."""
     if name in _FIRST:
         return 0, _FIRST.index(name)
     return (2 if name.endswith(_LAST) else 1), 0
