@@ -122,6 +122,9 @@ def clean(options: argparse.Namespace) -> int:
 
     opened = open_all(options)
     doomed = _doomed(opened, options)
+    if options.cache and opened.workflow.cache_dir:
+        words = f"note: {opened.workflow.cache_dir} is shared with others and is left as it is"
+        print(words, file=sys.stderr)
     if not doomed:
         print("nothing to remove")
         return OK

@@ -142,6 +142,8 @@ def size_of(folder: str) -> int:
     except (OSError, ValueError):
         pass
     total = 0
+    if os.path.islink(folder):
+        return total
     for place, _, names in os.walk(folder):
         for name in names:
             with suppress(OSError):
