@@ -99,8 +99,16 @@ def _thinned(curve: list[tuple[float, float]], most: int) -> list[tuple[float, f
 
 
 def _of_training(job: Job, since: float) -> dict[str, float]:
-    numbers = training_numbers(_rows(os.path.join(job.place, METRICS)))
+    begun = _resumed_at(job.place)
+    numbers = training_numbers(_rows(os.path.join(job.place, METRICS)), begun)
     return numbers or training_numbers(_dict_rows(os.path.join(job.folder, "job.log")))
+
+
+def _resumed_at(place: str) -> float:
+    """The step of the checkpoint that oumi went on from, as it wrote down; 0 for a fresh start."""
+    text = last_bytes(os.path.join(place, "telemetry", "training_config.yaml"))
+    found = re.search(rb"(?m)^  resume_from_checkpoint: [^\n]*checkpoint-(\d+)\b", text)
+    return float(found[1]) if found else 0.0
 
 
 def _dict_rows(log: str) -> Iterator[dict[str, Any]]:
@@ -115,10 +123,14 @@ def _dict_rows(log: str) -> Iterator[dict[str, Any]]:
             yield row
 
 
-def training_numbers(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+def training_numbers(
+    rows: Iterable[Mapping[str, Any]], resumed_at: float = 0.0
+) -> dict[str, float]:
     """Last and best values of the latest training in a metrics file.
 
-    The file is appended to by later trainings; each ends with a row that has `train_loss`.
+    The file is appended to by later trainings; each ends with a row that has `train_loss`. Of a
+    training that went on from a checkpoint (at step `resumed_at`) the trainer sums up what came
+    after it and divides by all steps, so that number is made anew from the losses of all steps.
     """
     numbers: dict[str, float] = {}
     by_step: dict[str, dict[float, float]] = {}
@@ -144,7 +156,17 @@ def training_numbers(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
         values = [value for value in curve.values() if math.isfinite(value)]
         if best is not None and values:
             numbers[f"best_{key}"] = best(values)
+    losses = by_step.get("loss", {})
+    if "train_loss" in numbers and losses and 0 < min(losses) <= resumed_at:
+        numbers["train_loss"] = _mean_of_steps(losses)
     return numbers
+
+
+def _mean_of_steps(curve: Mapping[float, float]) -> float:
+    """Each value is the mean of the steps since the one before."""
+    steps = sorted(curve)
+    widths = [step - before for before, step in zip([0.0, *steps], steps, strict=False)]
+    return sum(curve[step] * width for step, width in zip(steps, widths, strict=True)) / steps[-1]
 
 
 def _is_result(key: str) -> bool:

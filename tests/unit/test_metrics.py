@@ -92,6 +92,25 @@ def test_an_evaluation_that_is_not_published_yet(tmp_path: Path) -> None:
     }
 
 
+def test_a_resumed_trainings_mean_loss_is_of_all_its_steps(tmp_path: Path) -> None:
+    """The trainer's own is the sum since the checkpoint over all steps: less than any loss was."""
+    rows: list[dict[str, float]] = [
+        {"loss": 8.0, "step": 2},
+        {"loss": 6.0, "step": 4},
+        {"loss": 99.0, "step": 6},  # lost with the kill, and made again from checkpoint-4
+        {"loss": 4.0, "step": 6},
+        {"loss": 2.0, "step": 8},
+        {"train_loss": 1.5, "step": 8},
+    ]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "metrics_rank0000.jsonl").write_text(lines)
+    config = tmp_path / "telemetry/training_config.yaml"
+    config.parent.mkdir()
+    for begun, mean in [("null", 1.5), ("elsewhere/checkpoint-1", 1.5), ("out/t/checkpoint-4", 5)]:
+        config.write_text(f"training:\n  max_steps: 8\n  resume_from_checkpoint: {begun}\n")
+        assert final(job_of("train", tmp_path))["train_loss"] == mean, begun
+
+
 @pytest.mark.parametrize("as_folder", [True, False])
 def test_judgments_are_remembered_by_their_mean(tmp_path: Path, as_folder: bool) -> None:
     shutil.copy(CAPTURES / "judge_rule.jsonl", tmp_path / "judgments.jsonl")
