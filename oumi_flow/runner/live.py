@@ -22,15 +22,17 @@ class Live:
     handle: Handle | None = None
     ending: Ending | None = None
     concluding: bool = False
+    adopted: bool = False  # the attempt was begun by a run that is lost
 
-    def try_again(self) -> float:
-        """Forget the attempt that failed; returns how many seconds to wait before the next."""
+    def pause(self) -> float:
+        """Seconds to wait after this attempt before the next."""
         retry = self.step.job.retry
-        wait = float(retry.delay * retry.backoff ** (self.number - 1))
-        self.number += 1
+        return float(retry.delay * retry.backoff ** (self.number - 1))
+
+    def start_over(self) -> None:
+        """Forget the attempt that was."""
         self.prepared = self.handle = None
-        self.concluding = False
-        return wait
+        self.concluding = self.adopted = False
 
 
 def started(live: Live, adopted: bool) -> JobStarted:

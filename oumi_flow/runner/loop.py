@@ -310,7 +310,7 @@ class Loop:
         one = self._live[job]
         one.handle, exit = self._lost.take(job)
         self._by_token[one.handle.token] = job
-        one.prepared, one.number = prepared, prepared.attempt.number
+        one.prepared, one.number, one.adopted = prepared, prepared.attempt.number, True
         self.states.set(job, _S.RUNNING)
         self._tell_started(one, adopted=True)
         if exit is not None:
@@ -387,7 +387,11 @@ class Loop:
         # What the run itself ended, or is about to end, is not tried again.
         stopping = one.ending is not None or self._halted is not None
         if outcome.state is _S.FAILED and outcome.retryable and left and not stopping:
-            self._try_again(one, outcome.detail)
+            self._again(one, one.pause(), outcome.detail)
+            one.number += 1
+        elif outcome.state is _S.CANCELLED and one.adopted and not stopping:
+            # Somebody asked it to stop before we came; of us it is asked to run.
+            self._again(one, 0.0, "was being stopped when its run was lost")
         else:
             if outcome.state is _S.DONE and not stopping:
                 self._sharing.add(one.step)
@@ -404,12 +408,13 @@ class Loop:
             request = self._leasing.request(self._steps[job].job)
             self._finish(job, _S.FAILED, impossible(request, self._leasing.gpus))
 
-    def _try_again(self, one: Live, detail: str) -> None:
-        job, failed = one.step.job.name, one.number
-        wait = one.try_again()
+    def _again(self, one: Live, wait: float, detail: str) -> None:
+        """In line once more, in `wait` seconds."""
+        job = one.step.job.name
         self.states.set(job, _S.RETRYING)
-        self._tell(JobRetrying(job, failed, wait, detail))
+        self._tell(JobRetrying(job, one.number, wait, detail))
         heappush(self._retries, (self._clock() + wait, job))
+        one.start_over()
 
     def _finish(
         self,

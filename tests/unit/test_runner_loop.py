@@ -803,6 +803,16 @@ def test_a_job_that_waits_for_a_reader_to_go_can_be_cancelled() -> None:
     assert bench.ran == []
 
 
+def test_a_process_that_was_being_stopped_when_it_was_taken_over_is_started_again() -> None:
+    bench = Bench(job("a", retry=Retry(0)), adopted=["a"])
+    bench.outcomes["a"] = Outcome(S.CANCELLED, "cancelled")
+    bench.settle().end("a", None, cancelled=True)
+    assert bench.ran == ["a"]
+    bench.end("a", None, cancelled=True)  # by hand, now
+    assert bench.state("a") is S.CANCELLED
+    assert bench.ran == ["a"]
+
+
 @pytest.mark.parametrize("slots", [1, 4])
 def test_two_processes_never_write_the_same_folder(slots: int) -> None:
     bench = Bench(job("a"), adopted=["a"], max_parallel=slots)
