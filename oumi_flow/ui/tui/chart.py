@@ -17,7 +17,7 @@ from oumi_flow.ui.theme import Line, Theme
 
 Points = Sequence[tuple[float, float]]
 
-STYLES = ("busy", "warn", "accent", "good", "strong", "bad", "", "muted")
+STYLES = ("busy", "warn", "good", "accent", "strong", "bad", "", "muted")
 MARKS = "abcdefgh"  # name the curves of one chart, for eyes and screens without colours
 _ASCII_MARKS = "*+ox#%@&"
 _BITS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))  # of a braille cell, by column and row

@@ -176,7 +176,9 @@ class CurvesView(Widget, can_focus=True):
         name = self._metric(names)
         if width < _LIST_FROM or len(names) == 1:
             return self._chart(name, names, self.look.at(width), height)
-        self._left = min(34, max(cells.width(theme.text(one)) for one in names) + _SPARK + 13)
+        self._left = min(
+            max(34, width // 3), max(cells.width(theme.text(one)) for one in names) + _SPARK + 13
+        )
         listed = self._list(names, name, self.look.at(self._left - 2), height)
         beside = self._chart(name, (), self.look.at(width - self._left), height)
         return [[*_padded(a, self._left), *b] for a, b in zip(listed, beside, strict=True)]

@@ -137,7 +137,17 @@ def grid(table: Table, order: Sequence[MetricRow], theme: Theme) -> list[list[Li
                 cell.append(_difference(table.metric(column), value, table.value(base, column)))
             line.append(cell)
         result.append(line)
+    for column in range(1, table.columns):
+        _align([line[column] for line in result])
     return result
+
+
+def _align(column: Sequence[Line]) -> None:
+    """Values below each other, and differences below each other."""
+    wide = max((line_width(cell[1:]) for cell in column), default=0)
+    for cell in column:
+        if wide and cell:
+            cell.append(("", " " * (wide - line_width(cell[1:]))))
 
 
 def _best(table: Table, column: int) -> float | None:
@@ -157,7 +167,7 @@ def _difference(metric: str, value: Any, base: Any) -> tuple[str, str]:
     change = value - base
     if not math.isfinite(change):
         return "", ""
-    words = f" {change:+.3g}" if change else " ="
+    words = f"  {change:+.3g}" if change else "  ="
     choose = best_of(metric)
     if choose is None or not change:
         return "muted", words

@@ -18,6 +18,7 @@ from textual.screen import Screen
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from oumi_flow.metrics import best_of
 from oumi_flow.text import count
 from oumi_flow.ui import cells, metric_rows
 from oumi_flow.ui.layout import cut
@@ -112,7 +113,10 @@ class MetricsView(Screen[None]):
             ("muted", f"  {count(len(table.rows), 'job')}"),
         ]
         if table.keys:
-            line.append(("muted", f", {count(len(table.keys), 'config key')} that differ"))
+            differ = "config key differs" if len(table.keys) == 1 else "config keys differ"
+            line.append(("muted", f", {len(table.keys)} {differ}"))
+        if any(best_of(name) for name in table.names):
+            line.append(("muted", ", * best"))
         if table.baseline:
             line.append(("accent", f"  compared with {theme.text(table.baseline)}"))
         if table.marked:
