@@ -38,7 +38,7 @@ def is_alive(handle: Handle) -> bool:
 def living(folder: str) -> list[Handle]:
     """Attempts of any run that go on under supervisors which keep their records below `folder`."""
     found = []
-    for pid, state_dir in processes.supervisors_at(folder):
+    for pid, state_dir in processes.supervisors_at([folder]):
         handle = recorded(state_dir)
         if handle is None or handle.pid != pid or not is_alive(handle):
             continue

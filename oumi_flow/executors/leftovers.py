@@ -34,9 +34,10 @@ def stop_leftovers(handles: Sequence[Handle], grace: float = 5.0) -> int:
     """Stop all processes of attempts whose supervisors are gone; how many there were.
 
     They are known by TOKEN_VARIABLE in their environment and by a session that such a process
-    leads or is in; by the attempt's log as their output, if they are of this user, younger than
-    the attempt, and not at a terminal (who reads the log, or edits it, is let be); and by descent
-    from all of these. Blocks until they are gone, which is at most `grace` seconds and what the
+    leads or is in; by a state folder held open, if their supervisor was killed in the instant
+    before their start; by the attempt's log as their output, if they are of this user, younger
+    than the attempt, and not at a terminal (who reads the log, or edits it, is let be); and by
+    descent from all of these. Blocks until they are gone, which is at most `grace` seconds and what the
     kernel needs; what may not be signalled, or hangs in the kernel for ten seconds more, is left.
     """
     marks = [_mark(handle) for handle in handles if handle.token]
@@ -45,7 +46,8 @@ def stop_leftovers(handles: Sequence[Handle], grace: float = 5.0) -> int:
     seen: set[tuple[int, int]] = set()
     kill_at = time.monotonic() + grace
     pause = 0.01
-    while remnants := _remnants(marks):
+    folders = [handle.state_dir for handle in handles if handle.state_dir]
+    while remnants := _remnants(marks, folders):
         killing = time.monotonic() >= kill_at
         signalled = False
         for process in remnants:
@@ -74,8 +76,10 @@ def _mark(handle: Handle) -> _Mark:
     return _Mark(variable, "", (0, 0), 0)
 
 
-def _remnants(marks: Sequence[_Mark]) -> list[Process]:
+def _remnants(marks: Sequence[_Mark], folders: Sequence[str]) -> list[Process]:
     """Living processes that belong to attempts with these marks, ourselves excepted."""
+    # First: one that was about to become the job's has its token by the time we look for that.
+    unborn = {pid for pid, _ in processes.supervisors_at(folders)}
     living = [one for one in processes.all_processes() if one.lives and one.pid != os.getpid()]
     found, writers = set(), set()
     for one in living:
@@ -85,7 +89,7 @@ def _remnants(marks: Sequence[_Mark]) -> list[Process]:
         elif not tokens and any(_writes_log(one, mark) for mark in marks):
             writers.add(one.pid)  # of its session we cannot be as sure as of itself
     sessions = {one.session for one in living if one.pid in found} - {os.getsid(0), 0}
-    found |= writers
+    found |= writers | unborn
     size = -1
     while size != len(found):
         size = len(found)

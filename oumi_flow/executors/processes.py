@@ -6,23 +6,27 @@ Of a process that may not be seen nothing is known; standard library only.
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+from collections.abc import Iterable
 
 from oumi_flow.executors.files import slurp
 
 SUPERVISOR = b"oumi-flow-job"  # what a supervisor calls itself; the job has a name of its own
 
 
-class Process(NamedTuple):
+class Process:
     """One line of /proc/PID/stat, as far as we care (proc(5))."""
 
-    pid: int
-    state: str
-    parent: int
-    group: int
-    session: int
-    start_ticks: int  # since boot; with the pid it names a process for ever
-    terminal: int = 0  # device number of the one that controls it; 0: none does
+    __slots__ = ("group", "parent", "pid", "session", "start_ticks", "state", "terminal")
+
+    def __init__(self, pid: int, fields: list[bytes]) -> None:
+        """`fields` are those behind the name, which may hold anything."""
+        self.pid = pid
+        self.state = fields[0].decode()
+        self.parent = int(fields[1])
+        self.group = int(fields[2])
+        self.session = int(fields[3])
+        self.terminal = int(fields[4])  # device number of the one that controls it; 0: none does
+        self.start_ticks = int(fields[19])  # since boot; with the pid a name for ever
 
     @property
     def lives(self) -> bool:
@@ -35,16 +39,7 @@ def read_process(pid: int) -> Process | None:
     head, _, rest = text.rpartition(b")")  # a process may have brackets in its name
     if not head:
         return None
-    fields = rest.split()
-    return Process(
-        pid,
-        fields[0].decode(),
-        int(fields[1]),
-        int(fields[2]),
-        int(fields[3]),
-        start_ticks_in(text),
-        int(fields[4]),
-    )
+    return Process(pid, rest.split())
 
 
 def start_ticks_in(text: bytes) -> int:
@@ -58,26 +53,24 @@ def all_processes() -> list[Process]:
     return [process for process in found if process is not None]
 
 
-def supervisors_at(folder: str) -> list[tuple[int, str]]:
-    """Supervisors that keep their records in `folder` or below: pid and that state folder.
+def supervisors_at(folders: Iterable[str]) -> list[tuple[int, str]]:
+    """Supervisors that keep their records in one of `folders` or below: pid and state folder.
 
     Or in the instant before its start, a job: it is a copy of its supervisor as yet. Costs a look
     at every process of the machine, not at every folder, of which there may be 100 000.
     """
-    top = os.path.realpath(folder)
+    tops = tuple(os.path.realpath(folder).rstrip("/") + "/" for folder in folders)
     found = []
-    for name in os.listdir("/proc"):
+    for name in os.listdir("/proc") if tops else ():
         if not name.isdigit() or slurp(f"/proc/{name}/comm").strip() != SUPERVISOR:
             continue
         try:
             held = [os.readlink(f"/proc/{name}/fd/{fd}") for fd in os.listdir(f"/proc/{name}/fd")]
         except OSError:  # somebody else's, or gone
             continue
-        for path in held:
-            if path == top or path.startswith(top.rstrip("/") + "/"):
-                if os.path.isdir(path):
-                    found.append((int(name), path))
-                    break
+        below = (path for path in held if f"{path}/".startswith(tops) and os.path.isdir(path))
+        if (path := next(below, None)) is not None:
+            found.append((int(name), path))
     return found
 
 
