@@ -57,7 +57,8 @@ def start(
     store.files.make_folder(store.paths.run_folder(run_id))
     said = f"{store.paths.run_folder(run_id)}/output.txt"
     words = in_background(words)
-    with open(said, "wb") as output:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    with open(os.open(said, flags, store.files.mode), "wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "oumi_flow", *words, "--no-tui", "--run-id", run_id, "-C", "."],
             stdin=subprocess.DEVNULL,

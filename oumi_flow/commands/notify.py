@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from oumi_flow.events import Event, JobFinished, RunFinished, RunStarted
 
@@ -18,8 +18,10 @@ _LIMIT = 30.0
 class Notifier:
     """A listener: runs the command for each failed job and once at the end of the run."""
 
-    def __init__(self, command: str) -> None:
+    def __init__(self, command: str, secrets: Collection[str] = ()) -> None:
+        """`secrets`: values that must not show in what the command says."""
         self._command = command
+        self._secrets = sorted(secrets, key=len, reverse=True)
         self._about: dict[str, object] = {}
         self._threads: list[threading.Thread] = []
 
@@ -77,5 +79,8 @@ class Notifier:
         else:
             if done.returncode == 0:
                 return
-            words = f"exit {done.returncode}: {done.stderr.strip()[-200:]}"
+            said = done.stderr
+            for value in self._secrets:
+                said = said.replace(value, "****")
+            words = f"exit {done.returncode}: {said.strip()[-200:]}"
         print(f"warning: notify: {words}", file=sys.stderr)

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from oumi_flow.errors import JOBS_FAILED, OK, FlowError, Locked
-from oumi_flow.model import Decision, Plan
+from oumi_flow.model import Decision, Plan, Workflow
 
 if TYPE_CHECKING:
     from oumi_flow.commands.opening import Opened
@@ -228,7 +228,7 @@ def _run(
     log = store.open_events(run_id)
     watch = Watch(store)
     view = open_view(options, opened, watch)
-    notifier = Notifier(workflow.notify) if workflow.notify else None
+    notifier = Notifier(workflow.notify, _values(workflow)) if workflow.notify else None
     teller = Teller([log.append, view, *([notifier] if notifier else [])])
 
     def keep_folder() -> None:
@@ -268,6 +268,18 @@ def _run(
             notifier.close()
     work.settle(plan.orphans)
     return _exit_code(finished)
+
+
+def _values(workflow: Workflow) -> set[str]:
+    """Of all secrets, for whoever has to keep quiet about them."""
+    from oumi_flow.executors.mask import SHORTEST_MASKED
+    from oumi_flow.load.secrets import fill_secrets
+
+    values = set()
+    for template in {text for job in workflow.jobs for text in job.secret_env.values()}:
+        with suppress(KeyError):  # not set any more: its job will say so
+            values.add(fill_secrets(template, os.environ))
+    return {value for value in values if len(value) >= SHORTEST_MASKED}
 
 
 def _control(store: Store, run_id: str, keep_folder: Callable[[], None]) -> Control:

@@ -16,8 +16,8 @@ import signal
 import stat
 import time
 from collections.abc import Sequence
-from typing import Any
 
+from oumi_flow.executors.cores import Cores
 from oumi_flow.executors.files import slurp, write_all
 from oumi_flow.executors.hearing import STOPPERS, drain, hear_signals
 from oumi_flow.executors.mask import SHORTEST_MASKED, Masker
@@ -31,6 +31,10 @@ from oumi_flow.executors.processes import (
 from oumi_flow.executors.spawn import CannotStart, find_program, spawn, why_not
 from oumi_flow.executors.state_dir import Refused, StateDir
 from oumi_flow.executors.wire import to_bytes
+
+TYPE_CHECKING = False  # an import that is an eighth of the server's start
+if TYPE_CHECKING:
+    from typing import Any
 
 FORMAT = 1  # of exit.json
 _CHUNK = 1 << 16  # bytes
@@ -48,6 +52,7 @@ class Supervision:
         boot: str,
         host: str,
         killer: MemoryKiller,
+        cores: Cores,
     ) -> None:
         self.order = order
         self.token: str = order["token"]
@@ -55,6 +60,7 @@ class Supervision:
         self.boot = boot
         self.host = host
         self.killer = killer
+        self.cores = cores
         self.kills_before: int | None = None
         self.kills = 0  # by the kernel's memory killer, while the job ran
         self.kills_scope = ""  # where they were counted
@@ -161,7 +167,8 @@ class Supervision:
             os.set_inheritable(fd, True)
         program = find_program(argv[0], env.get(b"PATH", os.fsencode(os.defpath)))
         try:
-            return spawn(program, argv, env, output)
+            with self.cores.allowed():
+                return spawn(program, argv, env, output)
         except OSError as error:
             raise CannotStart(why_not(program, error)) from error
 

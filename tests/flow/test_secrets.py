@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
+import resource
+import signal
 import stat
+import urllib.parse
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from oumi_flow.store import STATE
 from tests.flow.conftest import Space, wait_for
 
 VALUE = "hunter2-swordfish-42"
@@ -171,3 +178,203 @@ def test_a_value_split_over_writes_is_masked(space: Space) -> None:
     )
     assert space.run(HF_TOKEN=VALUE).code == 0
     assert places_of(space, VALUE) == []
+
+
+# Everything at once: every kind of value, every command, every byte that is left.
+
+VALUES = {
+    "HF_TOKEN": "hf_Ab+/c.d$[x]*(y)^\\z",
+    "API_KEY": "sk-literal-0123456789",
+    "SSH_KEY": "-----BEGIN KEY-----\nbGluZSBvbmU=\nbGluZSB0d28=\n-----END KEY-----",
+    "DB_PASSWORD": "пароль-ключ-ß€",
+    "FIRST_SECRET": "prefix-of-both",
+    "LONG_SECRET": "prefix-of-both-and-more",
+    "PHRASE": "correct horse battery staple",
+    "PIN_SECRET": "a1b2",
+}
+
+
+def forms(value: str) -> dict[str, bytes]:
+    """A value as it is, and as it looks in other clothes."""
+    data = value.encode()
+    return {
+        "plain": data,
+        "base64": base64.b64encode(data).rstrip(b"="),
+        "quoted": urllib.parse.quote(value, safe="").encode(),
+        "json": json.dumps(value)[1:-1].encode(),
+        "utf-8 json": json.dumps(value, ensure_ascii=False)[1:-1].encode(),
+        "repr": repr(value)[1:-1].encode(),
+    }
+
+
+HIDDEN = {
+    f"{name} ({form})": data
+    for name, value in VALUES.items()
+    if len(value) >= 6
+    for form, data in forms(value).items()
+}
+
+
+def leaks(data: bytes) -> list[str]:
+    return [name for name, value in HIDDEN.items() if value in data]
+
+
+def command_lines() -> dict[str, bytes]:
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                found[entry.name] = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+    return found
+
+
+def supervising() -> list[int]:
+    """Servers and supervisors of this user's runs, by what they call themselves."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            name = (entry / "comm").read_text() if entry.name.isdigit() else ""
+        except OSError:
+            continue
+        if name.startswith("oumi-flow-"):
+            found.append(int(entry.name))
+    return found
+
+
+def everything(space: Space) -> None:
+    """Jobs that print all they know, live, fail, and are tried again."""
+    shout = "env; env >&2; for v in " + " ".join(f'"${name}"' for name in VALUES)
+    shout += '; do echo "<$v>"; printf %s "$v" >&2; done'
+    env = {name: f"${{{name}}}" for name in VALUES if name not in ("API_KEY", "PHRASE")}
+    hook = space.write("hook.sh", 'cat >> told.json\nprintf %s\\\\n "$HF_TOKEN" >&2; exit 3\n')
+    space.workflow(
+        space.job("loud", f"{shout}; touch up; {GO}", outputs=["up"]),
+        space.job("bad", f"{shout}; exit 3", max_retries=1, retry_delay=0, depends_on=["loud"]),
+        space.job("after", shout, depends_on=["bad"]),
+        env={**env, "API_KEY": VALUES["API_KEY"], "PHRASE_VAR": "${PHRASE}"},
+        secrets=["PHRASE_VAR"],
+        notify=f"sh {hook.name}",
+    )
+
+
+def test_no_value_of_any_kind_is_left_anywhere(space: Space) -> None:
+    everything(space)
+    environ = {name: value for name, value in VALUES.items() if name != "API_KEY"}
+    before = os.umask(0)  # so that no mode is right by luck
+    try:
+        process = space.start("run", "workflow.yaml", "--no-tui", "-v", "-j2", **environ)
+        wait_for(lambda: space.exists("up") or process.poll() is not None, "a job runs")
+        assert process.poll() is None
+        for pid, line in command_lines().items():
+            assert not leaks(line), f"command line of {pid}: {leaks(line)}"
+        for number in supervising():
+            with suppress(OSError):
+                assert not leaks(Path(f"/proc/{number}/environ").read_bytes())
+        live = [space.command("status", "workflow.yaml"), space.command("status", "--json")]
+        space.write("go", "")
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 1, out + err
+        assert "exit 3: ****" in err, err  # what the hook said
+        said = {"run": out + err, "live": "".join(one.text for one in live)}
+        run = max(path.name for path in (space.root / "out/.oumi-flow/runs").iterdir())
+        for words in (
+            "run workflow.yaml -n -v",
+            "run workflow.yaml -n --json",
+            "run workflow.yaml --json",
+            "run workflow.yaml --dag",
+            "run workflow.yaml --detach",
+            "monitor workflow.yaml",
+            "dag workflow.yaml",
+            "dag workflow.yaml -o flow.mmd",
+            "validate workflow.yaml",
+            "why workflow.yaml bad -v",
+            "why workflow.yaml bad -v --json",
+            "status",
+            "status workflow.yaml --json",
+            "errors workflow.yaml",
+            "errors workflow.yaml --json",
+            "metrics workflow.yaml --json",
+            "logs workflow.yaml bad",
+            "logs workflow.yaml bad --attempt 1",
+            "logs workflow.yaml bad --errors",
+            "touch workflow.yaml loud",
+            "rename workflow.yaml after after",
+            "cancel workflow.yaml",
+            f"resume {run}",
+            "clean workflow.yaml after -y",
+            "run workflow.yaml --set nothing=there",
+        ):
+            said[words] = space.command(*words.split(), **environ).text
+            if words.endswith("--detach"):
+                space.command("monitor", "workflow.yaml")
+    finally:
+        os.umask(before)
+    assert {
+        words: leaks(text.encode()) for words, text in said.items() if leaks(text.encode())
+    } == {}
+    found = {}
+    for folder, folders, names in os.walk(space.root.parent):
+        for name in names:
+            path = Path(folder, name)
+            if path != space.root / "workflow.yaml" and leaks(path.read_bytes()):
+                found[str(path)] = leaks(path.read_bytes())
+        assert not any(leaks(os.fsencode(name)) for name in [*folders, *names])
+    assert found == {}
+    assert "<****>" in space.read("out/bad/job.log")
+    assert "<a1b2>" in space.read("out/bad/job.log")  # too short: half the log would be masked
+    assert_private(space)
+
+
+def assert_private(space: Space) -> None:
+    """State files and logs are for their user alone, whatever the umask."""
+    places = [space.root / "out", Path(space.env["OUMI_FLOW_HOME"])]
+    for place in places:
+        for folder, _, names in os.walk(place):
+            if STATE in Path(folder).parts or (place != places[0] and names):
+                mode = stat.S_IMODE(os.stat(folder).st_mode)
+                assert not mode & 0o077, f"{folder}: {mode:o}"
+            for name in names:
+                mode = stat.S_IMODE(os.lstat(Path(folder, name)).st_mode)
+                state = STATE in Path(folder).parts or name.startswith("job.log")
+                if state or place != places[0]:
+                    assert mode == 0o600, f"{folder}/{name}: {mode:o}"
+
+
+def test_a_crashed_supervisor_leaves_no_core_with_a_value_in_it(space: Space) -> None:
+    pattern = Path("/proc/sys/kernel/core_pattern").read_text().strip()
+    if pattern != "core" or resource.getrlimit(resource.RLIMIT_CORE)[1] == 0:
+        pytest.skip("cores do not go to the working folder here")
+    secretive(space, f"touch begun; {GO}")
+    before = set(supervising())
+    limits = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (limits[1], limits[1]))
+    try:
+        process = space.start("run", "workflow.yaml", "--no-tui", HF_TOKEN=VALUE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, limits)
+    wait_for(lambda: space.exists("begun") or process.poll() is not None, "the job runs")
+    ours = [pid for pid in set(supervising()) - before if Path(f"/proc/{pid}/cwd").exists()]
+    folder = str(space.root)
+    ours = [pid for pid in ours if os.readlink(f"/proc/{pid}/cwd") == folder]
+    assert len(ours) == 2  # the server and one supervisor
+    for pid in ours:
+        os.kill(pid, signal.SIGSEGV)
+    space.write("go", "")
+    process.communicate(timeout=60)
+    assert places_of(space, VALUE) == []
+
+
+def test_a_job_has_the_limit_of_cores_that_its_user_has(space: Space) -> None:
+    """What is withheld from the supervisor is not withheld from its job."""
+    hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    wanted = hard if 0 <= hard < 2**20 else 2**20
+    space.workflow(space.job("job", "ulimit -c > limit"))
+    before = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (wanted, hard))
+    try:
+        assert space.run().code == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, before)
+    assert int(space.read("limit")) == wanted // 1024
