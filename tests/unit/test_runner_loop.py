@@ -798,8 +798,7 @@ def test_a_job_that_waits_for_a_reader_to_go_can_be_cancelled() -> None:
     bench.settle()
     assert bench.state("x") is S.CANCELLED
     assert not bench.loop.over
-    bench.end("y", None, cancelled=True)
-    assert bench.loop.over
+    assert bench.end("y", None, cancelled=True).loop.over
     assert bench.ran == []
 
 
