@@ -37,8 +37,9 @@ def stop_leftovers(handles: Sequence[Handle], grace: float = 5.0) -> int:
     leads or is in; by a state folder held open, if their supervisor was killed in the instant
     before their start; by the attempt's log as their output, if they are of this user, younger
     than the attempt, and not at a terminal (who reads the log, or edits it, is let be); and by
-    descent from all of these. Blocks until they are gone, which is at most `grace` seconds and what the
-    kernel needs; what may not be signalled, or hangs in the kernel for ten seconds more, is left.
+    descent from all of these. Blocks until they are gone, which is at most `grace` seconds and
+    what the kernel needs; what may not be signalled, or hangs in the kernel for ten seconds more,
+    is left.
     """
     marks = [_mark(handle) for handle in handles if handle.token]
     if not marks:

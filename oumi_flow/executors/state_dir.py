@@ -12,9 +12,12 @@ import fcntl
 import json
 import os
 import stat
-from typing import Any
 
 from oumi_flow.executors.files import slurp, write_all
+
+TYPE_CHECKING = False  # an import that is an eighth of the server's start
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class Refused(Exception):
