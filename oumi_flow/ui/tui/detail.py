@@ -90,7 +90,7 @@ class JobDetail(Screen[None]):
 
     def tick(self, changed: bool) -> None:
         """Called a few times a second."""
-        self.query_one("#head", Painted).repaint()
+        self._repaint("#head")
         if changed:
             self._read_facts()
             self._repaint_page()
@@ -115,8 +115,7 @@ class JobDetail(Screen[None]):
             pages.mount(shown)
         shown.remove_class("away")
         self.call_after_refresh(self._enter, page)
-        for part in ("#tabs", "#hints"):
-            self.query_one(part, Painted).repaint()
+        self._repaint("#tabs", "#hints")
 
     def _enter(self, page: str) -> None:
         if page != self.page:
@@ -185,6 +184,11 @@ class JobDetail(Screen[None]):
         theme = self.app.look.at(width)
         board = self.source.board
         return job_pages.why_lines(self.row, board, self.facts, theme, self.app.clock())
+
+    def _repaint(self, *parts: str) -> None:
+        for part in parts:
+            for painted in self.query(part).results(Painted):
+                painted.repaint()
 
     # -- around the page ------------------------------------------------------------------
 

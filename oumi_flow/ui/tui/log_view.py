@@ -32,8 +32,6 @@ class LogView(Vertical):
     LogView > Input {
         display: none; height: 1; border: none; padding: 0; background: transparent;
     }
-    LogView.asking > Input { display: block; }
-    LogView.asking > LogFoot { display: none; }
     """
     BINDINGS: ClassVar = [
         Binding("f", "follow", "follow the log", id="log_follow"),
@@ -59,6 +57,7 @@ class LogView(Vertical):
         self.look = look
         self._foot = foot
         self.lines = LogLines(look)
+        self.asking = False  # what to look for
 
     def compose(self) -> ComposeResult:
         yield self.lines
@@ -72,7 +71,7 @@ class LogView(Vertical):
         self, path_of: PathOf, *, back: int = 0, empty: str = "nothing was written yet"
     ) -> None:
         """Show the end of that log and follow it. `empty`: what to say while there is nothing."""
-        self.remove_class("asking")
+        self._ask(False)
         self.lines.open(path_of, back, empty)
 
     def focus(self, scroll_visible: bool = True) -> LogView:
@@ -108,7 +107,7 @@ class LogView(Vertical):
         self.lines.follow(not self.following)
 
     def action_ask(self) -> None:
-        self.add_class("asking")
+        self._ask(True)
         self.query_one(Input).focus()
 
     def action_next(self, step: int) -> None:
@@ -124,8 +123,8 @@ class LogView(Vertical):
         self.lines.attempt(step)
 
     def action_leave(self) -> None:
-        if self.has_class("asking"):
-            self.remove_class("asking")
+        if self.asking:
+            self._ask(False)
             self.lines.focus()
         else:
             self.lines.forget()
@@ -133,7 +132,7 @@ class LogView(Vertical):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         # What has nothing to leave lets the key go on to whoever shows this.
         if action == "leave":
-            return self.has_class("asking") or self.lines.searched
+            return self.asking or self.lines.searched
         return not (action == "next" and not self.lines.needle)
 
     def on_input_changed(self, event: Input.Changed) -> None:
@@ -145,7 +144,15 @@ class LogView(Vertical):
         self.lines.search(event.value)
 
     def on_input_blurred(self) -> None:
-        self.remove_class("asking")
+        self._ask(False)
+
+    def _ask(self, on: bool) -> None:
+        # Not by a class: what is hidden by a rule takes no keys until the rules are read again.
+        self.asking = on
+        for field in self.query(Input):
+            field.display = on
+        for foot in self.query(LogFoot):
+            foot.display = not on
 
     def on_log_lines_moved(self, event: LogLines.Moved) -> None:
         event.stop()

@@ -100,8 +100,12 @@ class MetricsView(Screen[None]):
     def _again(self) -> None:
         """What is shown has changed."""
         self.grid.redraw()
-        for part in ("#head", "#alerts"):
-            self.query_one(part, Painted).repaint()
+        self._repaint("#head", "#alerts")
+
+    def _repaint(self, *parts: str) -> None:
+        for part in parts:
+            for painted in self.query(part).results(Painted):
+                painted.repaint()
 
     # -- around the table -----------------------------------------------------------------
 
@@ -361,7 +365,8 @@ class CurvesScreen(Screen[None]):
 
     def tick(self, changed: bool) -> None:
         """Called a few times a second."""
-        self.query_one(CurvesView).refresh_points(self.app.clock())
+        for curves in self.query(CurvesView):
+            curves.refresh_points(self.app.clock())
 
     def _hints(self, width: int) -> list[Line]:
         line: Line = [("", " ")]
