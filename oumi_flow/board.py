@@ -25,7 +25,7 @@ from oumi_flow.events import (
     RunFinished,
     RunStarted,
 )
-from oumi_flow.model import Decision, JobState
+from oumi_flow.model import EMPTY, Decision, JobState
 
 _S = JobState
 _NOTES = 1000  # a run that warns without end is no reason to grow without end
@@ -167,10 +167,13 @@ class Board:
         """
         return self.forecast(now)[0]
 
-    def forecast(self, now: float) -> tuple[TimeLeft | None, Mapping[str, float]]:
+    def forecast(
+        self, now: float, ends: Mapping[str, float | None] = EMPTY
+    ) -> tuple[TimeLeft | None, Mapping[str, float]]:
         """The time left, and in how many seconds each job is expected to start.
 
-        Of jobs whose start hangs on a time that nobody knows, nothing is said.
+        `ends`: seconds that running jobs still need, where their own pace says so. Of jobs whose
+        start hangs on a time that nobody knows, nothing is said.
         """
         from oumi_flow.graph.forecast import Task, play
 
@@ -181,12 +184,15 @@ class Board:
             if row.state.ended:
                 continue
             expected = row.expected
-            if expected is None:
+            pace = ends.get(row.name)
+            if expected is None and pace is None:
                 expected = typical.get(row.verb)
                 guessed += expected is not None
                 unknown += expected is None
             seconds = expected or 0.0
-            if row.state is _S.RUNNING:
+            if pace is not None:
+                seconds = pace
+            elif row.state is _S.RUNNING:
                 # One that is late already will need a little more, nobody knows how much.
                 seconds = max(seconds - (row.elapsed(now) or 0.0), seconds * 0.05)
             elif row.decision is Decision.MAY_RUN:

@@ -59,8 +59,8 @@ class _Family:
 
 
 @dataclass(frozen=True, slots=True)
-class _Shape:
-    """What becomes one node of the picture: a job, or a folded family."""
+class Shape:
+    """What becomes one node of the picture: a job, or a folded family of them."""
 
     label: str
     verb: str
@@ -70,15 +70,16 @@ class _Shape:
 
 
 @dataclass(frozen=True, slots=True)
-class _Picture:
-    shapes: Mapping[str, _Shape]  # by id: n0, n1 …
+class Picture:
+    shapes: Mapping[str, Shape]  # by id: n0, n1 …
     edges: tuple[tuple[str, str, bool], ...]  # from, to, implied
     boxes: Mapping[str, str]  # id -> label
+    home: Mapping[str, str]  # job -> id of what it is drawn as
 
 
 def to_dot(nodes: Sequence[Node], *, title: str = "", every: bool = False) -> str:
     """DOT text. `every`: each job is a node, however many there are."""
-    picture = _picture(nodes, every)
+    drawn = picture(nodes, every)
     lines = [
         "digraph workflow {",
         "  rankdir=LR; bgcolor=transparent; nodesep=0.25; ranksep=0.6;",
@@ -89,25 +90,25 @@ def to_dot(nodes: Sequence[Node], *, title: str = "", every: bool = False) -> st
     ]
     if title:
         lines.append(f"  label={_dot(title)}; labelloc=t;")
-    for box, members in _by_box(picture):
+    for box, members in _by_box(drawn):
         indent = "  "
         if box:
             lines.append(f"  subgraph cluster_{box} {{")
             lines.append(
-                f"    label={_dot(picture.boxes[box])}; style=rounded; "
+                f"    label={_dot(drawn.boxes[box])}; style=rounded; "
                 'color="#d1d5db"; fontsize=11; margin=10;'
             )
             indent = "    "
         for key in members:
-            lines.append(f"{indent}{key} [{_dot_node(picture.shapes[key])}];")
+            lines.append(f"{indent}{key} [{_dot_node(drawn.shapes[key])}];")
         if box:
             lines.append("  }")
-    for start, end, implied in picture.edges:
+    for start, end, implied in drawn.edges:
         lines.append(f"  {start} -> {end}{' [style=dashed]' if implied else ''};")
     return "\n".join([*lines, "}"]) + "\n"
 
 
-def _dot_node(shape: _Shape) -> str:
+def _dot_node(shape: Shape) -> str:
     fill, border = _COLORS.get(shape.state, _COLORS[""])
     label = _dot(shape.label, *([shape.verb] if shape.verb else []))
     style = ', style="rounded,filled,dashed"' if shape.state == "may run" else ""
@@ -126,29 +127,29 @@ def _dot(*lines: str) -> str:
 
 def to_mermaid(nodes: Sequence[Node], *, every: bool = False) -> str:
     """Mermaid text, a flowchart. `every`: each job is a node, however many there are."""
-    picture = _picture(nodes, every)
+    drawn = picture(nodes, every)
     lines = ["flowchart LR"]
-    for box, members in _by_box(picture):
+    for box, members in _by_box(drawn):
         indent = "  "
         if box:
-            lines.append(f'  subgraph {box}["{_mermaid(picture.boxes[box])}"]')
+            lines.append(f'  subgraph {box}["{_mermaid(drawn.boxes[box])}"]')
             indent = "    "
         for key in members:
-            shape = picture.shapes[key]
+            shape = drawn.shapes[key]
             words = [_mermaid(line) for line in shape.verb.split("\n") if line]
             verb = "".join(f"<br/><small>{line}</small>" for line in words)
             style = f":::{_class(shape.state)}" if shape.state in _COLORS and shape.state else ""
             lines.append(f'{indent}{key}["{_mermaid(shape.label)}{verb}"]{style}')
         if box:
             lines.append("  end")
-    for start, end, implied in picture.edges:
+    for start, end, implied in drawn.edges:
         lines.append(f"  {start} {'-.->' if implied else '-->'} {end}")
-    for key, shape in picture.shapes.items():
+    for key, shape in drawn.shapes.items():
         tip = _mermaid(shape.tip.replace("\n", "; "))
         if tip:
             # Mermaid has tooltips on links only.
             lines.append(f'  click {key} href "#" "{tip}"')
-    for state in dict.fromkeys(shape.state for shape in picture.shapes.values()):
+    for state in dict.fromkeys(shape.state for shape in drawn.shapes.values()):
         if state in _COLORS and state:
             fill, border = _COLORS[state]
             dashes = ",stroke-dasharray:4 3" if state == "may run" else ""
@@ -174,24 +175,28 @@ def _harmless(text: str) -> str:
 # -- what is drawn ------------------------------------------------------------------------
 
 
-def _picture(nodes: Sequence[Node], every: bool) -> _Picture:
+def picture(nodes: Sequence[Node], every: bool) -> Picture:
+    """What is drawn of these jobs; `every`: each as a node, however many there are."""
     families = _families(nodes)
     fold = len(nodes) > FOLD_ABOVE and not every
     home: dict[str, str] = {}  # job -> id of what it is drawn as
-    shapes: dict[str, _Shape] = {}
+    shapes: dict[str, Shape] = {}
     boxes: dict[str, str] = {}  # label -> id
     for node in nodes:
         family = families.get(node.name)
         key = f"n{len(shapes)}"
         if family is None or not fold:
             box = boxes.setdefault(family.name, f"f{len(boxes)}") if family else ""
-            shapes[key] = _Shape(node.name, node.verb, node.state, node.reason or node.state, box)
+            shapes[key] = Shape(node.name, node.verb, node.state, node.reason or node.state, box)
             home[node.name] = key
         elif node.name not in home:
             shapes[key] = _folded(family)
             home.update((member.name, key) for member in family.members)
-    return _Picture(
-        shapes, _edges(nodes, home, list(shapes)), {box: label for label, box in boxes.items()}
+    return Picture(
+        shapes,
+        _edges(nodes, home, list(shapes)),
+        {box: label for label, box in boxes.items()},
+        home,
     )
 
 
@@ -254,7 +259,7 @@ def _family_name(names: Sequence[str]) -> str:
     return (start[: cut + 1] if cut >= len(stem) else stem) + "*"
 
 
-def _folded(family: _Family) -> _Shape:
+def _folded(family: _Family) -> Shape:
     members = family.members
     states = Counter(node.state for node in members)
     # The order of the colours is the order of urgency.
@@ -266,11 +271,11 @@ def _folded(family: _Family) -> _Shape:
     lines = [f"{node.name}: {node.reason or node.state}" for node in members[:_TOLD]]
     if len(members) > _TOLD:
         lines.append(f"… and {len(members) - _TOLD} more")
-    return _Shape(f"{family.name} ({len(members)})", verb, state, "\n".join(lines))
+    return Shape(f"{family.name} ({len(members)})", verb, state, "\n".join(lines))
 
 
-def _by_box(picture: _Picture) -> Iterator[tuple[str, list[str]]]:
+def _by_box(drawn: Picture) -> Iterator[tuple[str, list[str]]]:
     members: dict[str, list[str]] = {}
-    for key, shape in picture.shapes.items():
+    for key, shape in drawn.shapes.items():
         members.setdefault(shape.family, []).append(key)
     yield from members.items()

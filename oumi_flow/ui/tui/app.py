@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -25,7 +25,7 @@ from oumi_flow.ui.tui.dialogs import Page, Question
 from oumi_flow.ui.tui.jobs import JobList
 from oumi_flow.ui.tui.keymap import ALWAYS, MAIN, Settings, bindings
 from oumi_flow.ui.tui.main import MainScreen
-from oumi_flow.ui.tui.palette import Jobs
+from oumi_flow.ui.tui.palette import Choice, Palette, state_style
 from oumi_flow.ui.tui.source import Source
 from oumi_flow.ui.tui.theme import look_of, textual_theme
 
@@ -42,12 +42,9 @@ class FlowApp(App[None]):
     """`run()` blocks until the user leaves. `fault`: what went wrong in the screen itself."""
 
     TITLE = "oumi-flow"
-    ENABLE_COMMAND_PALETTE = True
-    COMMAND_PALETTE_BINDING = "ctrl+p"
-    COMMANDS: ClassVar = {Jobs}
+    ENABLE_COMMAND_PALETTE = False  # ours is another
     NOTIFICATION_TIMEOUT = 4
     CSS = """
-    Screen { background: $background; }
     ToastRack { align-horizontal: right; }
     Toast { padding: 0 1; width: auto; max-width: 60; }
     """
@@ -159,7 +156,7 @@ class FlowApp(App[None]):
     def open_dag(self) -> None:
         from oumi_flow.ui.tui.dag_view import DagView
 
-        self.push_screen(DagView(), self._go_to)
+        self.push_screen(DagView())
 
     def open_gpus(self) -> None:
         from oumi_flow.ui.tui.gpu_panel import GpuPanel
@@ -185,6 +182,25 @@ class FlowApp(App[None]):
         ]
         lines = helping.help_lines(groups, self.settings.keys)
         self.push_screen(Page(self.look, "Keys", lines, hang=helping.COLUMN))
+
+    def action_palette(self) -> None:
+        if not isinstance(self.screen, Palette):
+            self.push_screen(Palette(self.look, self._choices), self._chosen)
+
+    def _choices(self) -> Iterator[Choice]:
+        main = self.screen_stack[0]
+        for act, node in [*((act, main) for act in MAIN), *((act, self) for act in ALWAYS)]:
+            if act.id not in ("palette", "interrupt"):
+                keys = helping.key_words(self.settings.keys.get(act.id, act.keys))
+                yield Choice(act.words, keys, "muted", partial(self.run_action, act.action, node))
+        for name, row in self.source.board.rows.items():
+            state = row.state.value
+            yield Choice(name, state, state_style(state), partial(self.choose, name))
+
+    async def _chosen(self, choice: Choice | None) -> None:
+        done = choice.act() if choice is not None else None
+        if isinstance(done, Awaitable):
+            await done
 
     # -- wishes to the run ----------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from oumi_flow.board import Board, JobRow, key_metrics
-from oumi_flow.model import EMPTY, JobState, Progress
+from oumi_flow.model import EMPTY, Decision, JobState, Progress
 from oumi_flow.text import duration
 from oumi_flow.ui import cells
 from oumi_flow.ui.frame import bar, time_to_end
@@ -26,12 +26,13 @@ _ACTIVE = (_S.RUNNING, _S.RETRYING)
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What is known of a job beyond its row; `starts` in seconds from now, `place` from 1."""
+    """What is known of a job beyond its row; `starts` in seconds, `place` in line from 1."""
 
     progress: Progress | None = None
     losses: Sequence[float] = ()
     starts: float | None = None
     place: int = 0
+    last: str = ""  # what the job said last
 
 
 NOTHING = Seen()
@@ -39,7 +40,7 @@ NOTHING = Seen()
 
 def height(row: JobRow) -> int:
     """Lines of its card, the blank one below it included."""
-    return 4 if row.state is _S.RUNNING else 3
+    return 4 if row.state in (_S.RUNNING, _S.FAILED) else 3
 
 
 def card(board: Board, row: JobRow, look: Look, width: int, now: float, seen: Seen) -> list[Line]:
@@ -50,6 +51,8 @@ def card(board: Board, row: JobRow, look: Look, width: int, now: float, seen: Se
         lines += [_where(row, theme, now, seen), _numbers(row, theme, now, seen)]
     else:
         lines.append(_indented(words(board, row, now, seen), theme))
+        if row.state is _S.FAILED:
+            lines.append(_indented([("muted", seen.last)], theme))
     return [*(cut(line, width, theme) for line in lines), []]
 
 
@@ -130,6 +133,8 @@ def words(board: Board, row: JobRow, now: float, seen: Seen = NOTHING) -> Line:
     if row.state is _S.DONE:
         said = metric_words(row, 2)
         return [("", said), ("muted", f"{'  ·  ' if said and took else ''}{took}")]
+    if row.state is _S.UP_TO_DATE and row.decision is not Decision.UP_TO_DATE:
+        return [("muted", row.cause or "what it reads came out the same")]
     if row.state in (_S.UP_TO_DATE, _S.RESTORED):
         return [("muted", row.cause or (row.reasons[0] if row.reasons else ""))]
     if row.state in (_S.FAILED, _S.CANCELLED, _S.INTERRUPTED):
@@ -141,7 +146,7 @@ def words(board: Board, row: JobRow, now: float, seen: Seen = NOTHING) -> Line:
     said = waiting_words(board, row, now)
     if seen.place > 1 and row.state is _S.QUEUED:
         said += f", {ordinal(seen.place)} in line"
-    when = f"  ·  in about {rough(seen.starts)}" if seen.starts and seen.starts >= 1 else ""
+    when = f"  ·  starts in about {rough(seen.starts)}" if seen.starts and seen.starts >= 1 else ""
     return [("muted", said), ("muted", when)]
 
 

@@ -49,7 +49,8 @@ class Question(ModalScreen[str]):
     DEFAULT_CSS = """
     Question { align: center middle; background: transparent; }
     Question > Vertical { width: auto; max-width: 100%; height: auto; max-height: 100%;
-        border: round $primary; background: $surface; padding: 0 1; }
+        border: round $primary; background: $surface; padding: 1 2; }
+    Question.low > Vertical { padding: 0 1; }
     Question .text { width: 64; max-width: 100%; height: auto; max-height: 1fr; }
     Question Horizontal { height: auto; margin-top: 1; width: auto; }
     Question.low Horizontal { margin-top: 0; }

@@ -37,11 +37,11 @@ def title(board: Board, theme: Theme, now: float, left: TimeLeft | None, live: b
     if width < 44:  # where it matters most
         status = [status[1], ("", f" {board.completed}/{board.total}")]
     name = theme.text(board.workflow) or "run"
+    if words and line_width(status) + line_width(times) + cells.width(name) + 6 > width:
+        times, words = times[:1], ""
     rest = line_width(status) + line_width(times) + 6
     name = cells.fit_middle(name, max(8, min(40, width - rest)), theme.more)
     line: Line = [("", " "), ("title", name), ("", "  "), *status]
-    if line_width(line) + line_width(times) + 3 > width and words:
-        times = times[:1]
     room = width - line_width(line) - line_width(times) - 5
     if room >= 8:
         line += [("", "  "), *bar(shares(board), min(room, 60), theme)]
@@ -67,7 +67,7 @@ def gpu_strip(board: Board, gpus: Sequence[GpuRow], theme: Theme) -> Line:
 
     `gpus` may be empty: who holds what, the board knows too.
     """
-    if not board.devices:
+    if not board.devices or board.over:
         return []
     known = {row.index: row for row in gpus}
     holders = {device: row.name for row in board.running.values() for device in row.devices}
@@ -84,12 +84,12 @@ def gpu_strip(board: Board, gpus: Sequence[GpuRow], theme: Theme) -> Line:
     for index in board.devices:
         gpu = known.get(index)
         holder = holders.get(str(index), "")
-        one = _gpu(index, gpu, holder, board.over, theme, min(room, 46))
+        one = _gpu(index, gpu, holder, theme, min(room, 46))
         line += [*one, ("", " " * (min(room, 46) - line_width(one) + 2))]
     return cut(line, theme.width, theme)
 
 
-def _gpu(index: int, gpu: GpuRow | None, holder: str, over: bool, theme: Theme, room: int) -> Line:
+def _gpu(index: int, gpu: GpuRow | None, holder: str, theme: Theme, room: int) -> Line:
     line: Line = [("muted", f"GPU {index} ")]
     load = gpu.utilization if gpu is not None else None
     if load is not None:
@@ -106,7 +106,7 @@ def _gpu(index: int, gpu: GpuRow | None, holder: str, over: bool, theme: Theme, 
     elif gpu is not None and gpu.stranger:
         line.append(("warn", cells.fit("used by others", rest, theme.more)))
     else:
-        line.append(("muted", cells.fit("" if over else "free", rest, theme.more)))
+        line.append(("muted", cells.fit("free", rest, theme.more)))
     return line
 
 

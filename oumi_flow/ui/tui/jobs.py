@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from textual import events
 
 _S = JobState
-_URGENCY: Mapping[JobState, int] = {
+URGENCY: Mapping[JobState, int] = {
     state: place
     for place, state in enumerate(
         (
@@ -47,7 +47,8 @@ _URGENCY: Mapping[JobState, int] = {
     )
 }
 SORTS = ("activity", "plan", "name", "time", "metric")
-_EDGE = 2  # columns left of a card
+_KEPT = 400  # jobs whose lines are remembered
+_EDGE = 3  # columns beside a card: two left of it, one right
 
 
 class JobList(ScrollView, can_focus=True):
@@ -90,7 +91,6 @@ class JobList(ScrollView, can_focus=True):
         self.look, self._ask = look, ask
         self.view, self.sort = view, sort
         self.words = ""  # that a job's name, verb or state has to hold
-        self.states: frozenset[JobState] = frozenset()  # empty: all
         self.now = 0.0
         self._board = Board()
         self._names: list[str] = []
@@ -99,6 +99,11 @@ class JobList(ScrollView, can_focus=True):
         self._chosen = ""
         self._by_hand = False
         self._drawn: dict[int, tuple[str, list[Strip]]] = {}
+
+    @property
+    def _room(self) -> int:
+        """Columns left by the scroll bar."""
+        return max(1, self.scrollable_content_region.width)
 
     # -- what is listed -------------------------------------------------------------------
 
@@ -150,6 +155,7 @@ class JobList(ScrollView, can_focus=True):
                 self.refresh(Region(0, top, self.size.width, len(lines)))
 
     def redraw(self) -> None:
+        """Draw all of it anew."""
         self._drawn.clear()
         self.refresh()
 
@@ -159,12 +165,12 @@ class JobList(ScrollView, can_focus=True):
     def _order(self) -> list[str]:
         rows = self._board.rows
         words = self.words.casefold().split()
-        if words or self.states:
-            shown = [row for row in rows.values() if self._fits(row, words)]
+        if words:
+            shown = [row for row in rows.values() if _fits(row, words)]
         else:
             shown = list(rows.values())
         if self.sort == "activity":
-            shown.sort(key=lambda row: _URGENCY[row.state])
+            shown.sort(key=lambda row: URGENCY[row.state])
         elif self.sort == "name":
             shown.sort(key=lambda row: row.name)
         elif self.sort == "time":
@@ -173,27 +179,21 @@ class JobList(ScrollView, can_focus=True):
             shown.sort(key=_by_metric)
         return [row.name for row in shown]
 
-    def _fits(self, row: JobRow, words: list[str]) -> bool:
-        if self.states and row.state not in self.states:
-            return False
-        text = f"{row.name} {row.verb} {row.state.value}".casefold()
-        return all(word in text for word in words)
-
     def _measure(self) -> None:
         rows = self._board.rows
-        width = max(1, self.size.width - _EDGE)
+        width = max(1, self._room - _EDGE)
         if self.as_table:
             self._tops = list(range(len(self._names) + 1))
             self._columns = cards.columns_of(self._board, self._names, width)
         else:
             heights = (cards.height(rows[name]) for name in self._names)
             self._tops = list(accumulate(heights, initial=0))
-        self.virtual_size = Size(self.size.width, self._tops[-1])
+        self.virtual_size = Size(self._room, self._tops[-1])
 
     # -- drawing --------------------------------------------------------------------------
 
     def render_line(self, y: int) -> Strip:
-        width = self.size.width
+        width = self._room
         line = y + round(self.scroll_y)
         if line >= self._tops[-1]:
             return Strip.blank(width)
@@ -203,23 +203,27 @@ class JobList(ScrollView, can_focus=True):
         if known is None or known[0] != name:
             row = self._board.rows.get(name)
             known = (name, self._lines(place, row) if row is not None else [])
+            if len(self._drawn) > _KEPT:
+                self._drawn.clear()
             self._drawn[place] = known
         offset = line - self._tops[place]
         return known[1][offset] if offset < len(known[1]) else Strip.blank(width)
 
     def _lines(self, place: int, row: JobRow) -> list[Strip]:
-        width = self.size.width
+        width = self._room
         room = max(1, width - _EDGE)
         seen = self._ask(row)
         chosen = row.name == self._chosen
         look = self.look
-        edge = ("mark", ("▌" if look.theme.unicode else ">") if chosen else " ")
+        edge = (
+            "mark" if self.has_focus else "rule",
+            ("▌" if look.theme.unicode else ">") if chosen else " ",
+        )
         if self.as_table:
             line = cards.table_row(self._board, row, look, room, self.now, seen, self._columns)
-            return [look.strip([edge, ("", " "), *_marked(line, chosen and self.has_focus)], width)]
+            return [look.strip([edge, ("", " "), *_marked(line, chosen)], width)]
         lines = cards.card(self._board, row, look, room, self.now, seen)
-        if chosen and self.has_focus:
-            lines[0] = _marked(lines[0], True)
+        lines[0] = _marked(lines[0], chosen)
         strips = [look.strip([edge, ("", " "), *line], width) for line in lines[:-1]]
         return [*strips, look.strip([], width)]
 
@@ -297,9 +301,16 @@ class JobList(ScrollView, can_focus=True):
             self.scroll_to(y=min(top, bottom - gap - high), animate=False)
 
 
-def _marked(line: list[tuple[str, str]], marked: bool) -> list[tuple[str, str]]:
-    """The line in the one style of what is chosen; a mixture would not be read on it."""
-    return [("chosen", text) for _, text in line] if marked else line
+def _fits(row: JobRow, words: Sequence[str]) -> bool:
+    text = f"{row.name} {row.verb} {row.state.value}".casefold()
+    return all(word in text for word in words)
+
+
+def _marked(line: list[tuple[str, str]], chosen: bool) -> list[tuple[str, str]]:
+    """The line with its name in the style of what is chosen."""
+    if not chosen:
+        return line
+    return [("chosen" if style == "name" else style, text) for style, text in line]
 
 
 def _by_metric(row: JobRow) -> tuple[bool, float]:

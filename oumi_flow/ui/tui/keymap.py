@@ -58,7 +58,7 @@ MAIN = (
 # Everywhere.
 ALWAYS = (
     Act("help", "question_mark", "help", "this help", "help"),
-    Act("palette", "ctrl+p,colon", "command_palette", "every action and every job, by name"),
+    Act("palette", "ctrl+p,colon", "palette", "every action and every job, by name"),
     Act("leave", "q", "leave", "leave the screen; the run goes on", "leave"),
     Act("stop", "Q", "stop", "stop the whole run (asks first)"),
     Act("interrupt", "ctrl+c", "stop", "the same"),

@@ -15,11 +15,13 @@ from textual.screen import Screen
 from textual.widgets import Input
 
 from oumi_flow.board import Board, JobRow, TimeLeft
+from oumi_flow.diagnose import last_lines
 from oumi_flow.model import JobState
+from oumi_flow.ui.frame import time_to_end
 from oumi_flow.ui.lines import waiting_words
 from oumi_flow.ui.theme import Line
 from oumi_flow.ui.tui import header, panel
-from oumi_flow.ui.tui.cards import Seen
+from oumi_flow.ui.tui.cards import Seen, share_of
 from oumi_flow.ui.tui.help import key_words
 from oumi_flow.ui.tui.jobs import SORTS, JobList
 from oumi_flow.ui.tui.keymap import ALWAYS, MAIN, bindings
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 _WIDE = 110  # columns from which the log stands beside the jobs
 _LOG_FROM = 18  # lines from which there is a log below the jobs
 _PANEL_FROM = 26  # … and the panel
+_RULES_FROM = 12  # … and the GPUs and titles
+_JOBS_LEAST, _JOBS_MOST = 56, 96  # columns of the jobs beside the log
 _CURVE = 64  # points of a loss that a card's little curve is made of
 
 
@@ -43,14 +47,14 @@ class MainScreen(Screen[None]):
     app: FlowApp
     DEFAULT_CSS = """
     MainScreen { layout: vertical; overflow: hidden; }
-    MainScreen #title, MainScreen #gpus, MainScreen #totals { height: 1; }
-    MainScreen .rule { height: 1; }
+    MainScreen #title, MainScreen #gpus, MainScreen #totals, MainScreen .rule { height: 1; }
     MainScreen #body { height: 1fr; }
-    MainScreen #left { width: 1fr; height: 1fr; }
+    MainScreen #left { height: 1fr; }
     MainScreen #right { width: 1fr; height: 1fr; }
+    MainScreen #wall { width: 1; height: 1fr; }
     MainScreen #jobs { height: 1fr; }
-    MainScreen #panel { height: auto; max-height: 9; }
-    MainScreen #log { height: 1fr; }
+    MainScreen #panel { height: auto; max-height: 10; }
+    MainScreen #log { height: 1fr; padding: 0 0 0 1; }
     MainScreen #filter { height: 1; border: none; padding: 0 1; display: none; }
     MainScreen.filtering #filter { display: block; }
     MainScreen #body.narrow { layout: vertical; }
@@ -68,6 +72,9 @@ class MainScreen(Screen[None]):
         self._forecast_at = 0.0
         self._told_at = 0.0
         self._logged = ""
+        self._ends: dict[tuple[str, int], str] = {}  # (job, event) -> its log's last line
+        self._wide = True
+        self._split = 80
 
     # -- what stands where ----------------------------------------------------------------
 
@@ -76,12 +83,14 @@ class MainScreen(Screen[None]):
         settings = app.settings
         yield Painted(look, self._title, id="title")
         yield Painted(look, self._gpus, id="gpus")
-        yield Painted(look, self._jobs_rule, id="jobs-rule").add_class("rule")
+        yield Painted(look, self._top_rule, id="top-rule").add_class("rule")
         with Horizontal(id="body"):
             with Vertical(id="left"):
                 yield JobList(look, self._seen, view=settings.view, sort=settings.sort)
                 yield Input(placeholder="words of name, verb or state", id="filter", compact=True)
+            yield Painted(look, self._wall, id="wall")
             with Vertical(id="right"):
+                yield Painted(look, self._run_rule, id="run-rule").add_class("rule")
                 yield Painted(look, self._panel, id="panel")
                 yield Painted(look, self._log_rule, id="log-rule").add_class("rule")
                 yield LogView(look, id="log", foot=False)
@@ -97,17 +106,24 @@ class MainScreen(Screen[None]):
 
     def make_room(self, width: int, height: int) -> None:
         """Let go of what there is no room for, the least needed first."""
-        wide = width >= _WIDE
-        body = self.query_one("#body")
-        body.set_class(not wide, "narrow")
+        self._wide = width >= _WIDE
         board = self.app.source.board
-        self.query_one("#gpus").display = bool(board.devices) and height >= 12
-        self.query_one("#jobs-rule").display = height >= 12
-        panel_shown = height >= _PANEL_FROM or (wide and height >= _LOG_FROM)
-        self.query_one("#panel").display = panel_shown
-        self.query_one("#log-rule").display = height >= _LOG_FROM
-        self.query_one("#log").display = height >= _LOG_FROM
-        self.query_one("#right").display = height >= _LOG_FROM
+        log = height >= _LOG_FROM
+        panel = log and (self._wide or height >= _PANEL_FROM)
+        shown = {
+            "#gpus": bool(board.devices) and not board.over and height >= _RULES_FROM,
+            "#top-rule": height >= _RULES_FROM,
+            "#run-rule": panel and not self._wide,
+            "#panel": panel,
+            "#log-rule": log,
+            "#right": log,
+            "#wall": log and self._wide,
+        }
+        for part, there in shown.items():
+            self.query_one(part).display = there
+        self.query_one("#body").set_class(not self._wide, "narrow")
+        self._split = max(_JOBS_LEAST, min(_JOBS_MOST, width // 2)) if self._wide else width
+        self.query_one("#left").styles.width = self._split
 
     @property
     def jobs(self) -> JobList:
@@ -131,7 +147,7 @@ class MainScreen(Screen[None]):
             self.jobs.show(board, now)
         if changed or (not board.over and now - self._told_at >= 1.0):
             self._told_at = now
-            for part in ("#title", "#gpus", "#jobs-rule", "#panel", "#totals"):
+            for part in ("#title", "#gpus", "#top-rule", "#panel", "#wall", "#totals"):
                 self.query_one(part, Painted).repaint()
             self.jobs.tick(now)
         elif board.running:
@@ -140,7 +156,12 @@ class MainScreen(Screen[None]):
 
     def _foresee(self, board: Board, now: float) -> None:
         self._forecast_at = now
-        self._left, self._starts = board.forecast(now)
+        ask = self.app.source.progress
+        known = {
+            row.name: time_to_end(row, row.elapsed(now) or 0.0, share_of(ask(row.name)))
+            for row in board.running.values()
+        }
+        self._left, self._starts = board.forecast(now, known)
         queued = [row.name for row in board.rows.values() if row.state is JobState.QUEUED]
         queued.sort(key=lambda name: self._starts.get(name, 0.0))
         self._places = {name: n + 1 for n, name in enumerate(queued)}
@@ -151,9 +172,20 @@ class MainScreen(Screen[None]):
             source = self.app.source
             curve = source.curves(row.name).get("loss", ())
             return Seen(source.progress(row.name), [value for _, value in curve[-_CURVE:]])
+        if row.state is JobState.FAILED:
+            return Seen(last=self._last_words(row))
         if row.state.ended:
             return Seen()
         return Seen(starts=self._starts.get(row.name), place=self._places.get(row.name, 0))
+
+    def _last_words(self, row: JobRow) -> str:
+        """The last line of a failed job's log, which mostly says why."""
+        key = (row.name, row.seq)
+        if key not in self._ends:
+            lines = last_lines(self.app.source.log(row.name), 3)
+            said = [line.strip() for line in lines if line.strip() and not line.startswith("# ")]
+            self._ends[key] = said[-1] if said else ""
+        return self._ends[key]
 
     # -- what it says ---------------------------------------------------------------------
 
@@ -165,14 +197,28 @@ class MainScreen(Screen[None]):
     def _gpus(self, width: int) -> list[Line]:
         return [header.gpu_strip(self.app.source.board, self.app.gpu_rows, self.app.look.at(width))]
 
-    def _jobs_rule(self, width: int) -> list[Line]:
-        jobs, board = self.jobs, self.app.source.board
+    def _top_rule(self, width: int) -> list[Line]:
+        jobs, board, look = self.jobs, self.app.source.board, self.app.look
         shown = len(jobs.names)
         words = f"{shown} of {board.total}" if shown != board.total else str(board.total)
-        title: Line = [("strong", "Jobs "), ("muted", f"{words}, by {jobs.sort}")]
+        title: Line = [_name("Jobs", jobs.has_focus), ("muted", f"  {words} by {jobs.sort}")]
         if jobs.words:
             title.append(("warn", f"  /{jobs.words}"))
-        return [rule(width, self.app.look, title)]
+        if not self._wide:
+            return [rule(width, look, title)]
+        joint = ("rule", "┬" if look.theme.unicode else "+")
+        right = rule(width - self._split - 1, look, [("strong", "Run")])
+        return [[*rule(self._split, look, title), joint, *right]]
+
+    def _run_rule(self, width: int) -> list[Line]:
+        return [rule(width, self.app.look, [("strong", "Run")])]
+
+    def _wall(self, width: int) -> list[Line]:
+        unicode = self.app.look.theme.unicode
+        lines: list[Line] = [[("rule", "│" if unicode else "|")]] * self.app.size.height
+        joint: Line = [("rule", "├" if unicode else "+")]
+        at = self.query_one("#panel").size.height
+        return [*lines[:at], joint, *lines[at + 1 :]]
 
     def _panel(self, width: int) -> list[Line]:
         app = self.app
@@ -180,10 +226,9 @@ class MainScreen(Screen[None]):
 
     def _log_rule(self, width: int) -> list[Line]:
         job = self._logged
-        title: Line = [("strong", "Log "), ("name", job)] if job else [("strong", "Log")]
-        row = self.app.source.board.rows.get(job)
-        if row is not None:
-            title += [("", "  "), *self.log_view.words()]
+        title: Line = [_name("Log", self.log_view.lines.has_focus)]
+        if job:
+            title += [("", "  "), ("name", job), ("", "  "), *self.log_view.words()]
         return [rule(width, self.app.look, title)]
 
     def _totals(self, width: int) -> list[Line]:
@@ -196,6 +241,16 @@ class MainScreen(Screen[None]):
         return [header.totals(self.app.source.board, self.app.look.at(width), keys[:-1])]
 
     # -- what happens ---------------------------------------------------------------------
+
+    def on_descendant_focus(self) -> None:
+        self._repaint_rules()
+
+    def on_descendant_blur(self) -> None:
+        self._repaint_rules()
+
+    def _repaint_rules(self) -> None:
+        for part in ("#top-rule", "#log-rule"):
+            self.query_one(part, Painted).repaint()
 
     def on_job_list_chosen(self, event: JobList.Chosen) -> None:
         self._logged = event.job
@@ -237,7 +292,7 @@ class MainScreen(Screen[None]):
 
     def _reorder(self) -> None:
         self.jobs.show(self.app.source.board, self.app.clock())
-        self.query_one("#jobs-rule", Painted).repaint()
+        self.query_one("#top-rule", Painted).repaint()
 
     def action_clear(self) -> None:
         self.query_one("#filter", Input).value = ""
@@ -296,3 +351,8 @@ class MainScreen(Screen[None]):
 
     def action_editor(self) -> None:
         self.app.open_outside("editor", self.jobs.chosen)
+
+
+def _name(words: str, focused: bool) -> tuple[str, str]:
+    """The name of a part of the screen; where the keys go to it is marked."""
+    return ("title", words) if focused else ("strong", words)

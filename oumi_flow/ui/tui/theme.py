@@ -60,8 +60,8 @@ _SPARK_ASCII = "_.-~=*%#"
 _MORE = {
     "accent": "blue",
     "mark": "bold blue",  # the edge of what is chosen
-    "chosen": "bold reverse",
-    "title": "bold",
+    "chosen": "bold blue",
+    "title": "bold blue",
     "key": "bold",
     "match": "reverse",
     "rule": "dim",
