@@ -277,9 +277,14 @@ def time_left_words(left: TimeLeft | None) -> str:
 
 def rough(seconds: float) -> str:
     """A duration no finer than it can be known: `25s`, `12m`, `2h 10m`."""
-    grain = 1 if seconds < 10 else 5 if seconds < 60 else 60 if seconds < 3600 else 600
-    whole = round(seconds / grain) * grain
+    whole = rounded(seconds)
     return f"{whole}s" if whole < 10 else duration(whole)
+
+
+def rounded(seconds: float) -> int:
+    """Seconds as fine as `rough` says them."""
+    grain = 1 if seconds < 10 else 5 if seconds < 60 else 60 if seconds < 3600 else 600
+    return round(seconds / grain) * grain
 
 
 def waiting_words(board: Board, row: JobRow, now: float) -> str:

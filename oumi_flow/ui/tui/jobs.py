@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from textual.binding import Binding
 from textual.geometry import Region, Size
@@ -49,6 +49,15 @@ URGENCY: Mapping[JobState, int] = {
 SORTS = ("activity", "plan", "name", "time", "metric")
 _KEPT = 400  # jobs whose lines are remembered
 _EDGE = 3  # columns beside a card: two left of it, one right
+
+
+Shown = tuple[Seen, int, int]
+
+
+class _Drawn(NamedTuple):
+    name: str
+    shown: Shown
+    strips: list[Strip]
 
 
 class JobList(ScrollView, can_focus=True):
@@ -98,7 +107,7 @@ class JobList(ScrollView, can_focus=True):
         self._columns = Columns(0, 0, 0, 0, 0)
         self._chosen = ""
         self._by_hand = False
-        self._drawn: dict[int, tuple[str, list[Strip]]] = {}
+        self._drawn: dict[int, _Drawn] = {}
 
     @property
     def _room(self) -> int:
@@ -146,13 +155,14 @@ class JobList(ScrollView, can_focus=True):
         self.now = now
         for place in self._in_view():
             row = self._board.rows[self._names[place]]
-            if row.state.ended:
+            known = self._drawn.get(place)
+            if known is None or row.state.ended:
                 continue
-            lines = self._lines(place, row)
-            if self._drawn.get(place, ("", []))[1] != lines:
-                self._drawn[place] = (row.name, lines)
+            shown = self._shown(row)
+            if known.shown != shown:
+                self._drawn[place] = known = _Drawn(row.name, shown, self._lines(row, shown[0]))
                 top = self._tops[place] - round(self.scroll_y)
-                self.refresh(Region(0, top, self.size.width, len(lines)))
+                self.refresh(Region(0, top, self.size.width, len(known.strips)))
 
     def redraw(self) -> None:
         """Draw all of it anew."""
@@ -200,19 +210,25 @@ class JobList(ScrollView, can_focus=True):
         place = bisect_right(self._tops, line) - 1
         name = self._names[place]
         known = self._drawn.get(place)
-        if known is None or known[0] != name:
+        if known is None or known.name != name:
             row = self._board.rows.get(name)
-            known = (name, self._lines(place, row) if row is not None else [])
+            if row is None:
+                return Strip.blank(width)
             if len(self._drawn) > _KEPT:
                 self._drawn.clear()
-            self._drawn[place] = known
+            shown = self._shown(row)
+            known = self._drawn[place] = _Drawn(name, shown, self._lines(row, shown[0]))
         offset = line - self._tops[place]
-        return known[1][offset] if offset < len(known[1]) else Strip.blank(width)
+        return known.strips[offset] if offset < len(known.strips) else Strip.blank(width)
 
-    def _lines(self, place: int, row: JobRow) -> list[Strip]:
+    def _shown(self, row: JobRow) -> Shown:
+        """All that the lines of a job are made of: they are made anew when it changes."""
+        seconds = 0 if row.state in (_S.WAITING, _S.READY, _S.QUEUED) else int(self.now)
+        return self._ask(row), row.seq, seconds
+
+    def _lines(self, row: JobRow, seen: Seen) -> list[Strip]:
         width = self._room
         room = max(1, width - _EDGE)
-        seen = self._ask(row)
         chosen = row.name == self._chosen
         look = self.look
         edge = (

@@ -18,7 +18,7 @@ from oumi_flow.board import Board, JobRow, TimeLeft
 from oumi_flow.diagnose import last_lines
 from oumi_flow.model import JobState
 from oumi_flow.ui.frame import time_to_end
-from oumi_flow.ui.lines import waiting_words
+from oumi_flow.ui.lines import rounded, waiting_words
 from oumi_flow.ui.theme import Line
 from oumi_flow.ui.tui import header, panel
 from oumi_flow.ui.tui.cards import Seen, share_of
@@ -140,8 +140,10 @@ class MainScreen(Screen[None]):
         board, now = self.app.source.board, self.app.clock()
         if changed:
             self.make_room(*self.app.size)
-        every = max(1.0, board.total / 1000)
-        if (changed or not board.over) and abs(now - self._forecast_at) >= every:
+        # To foresee takes a walk through all jobs: less often where there are many.
+        every = max(2.0, board.total / 250)
+        waited = abs(now - self._forecast_at)
+        if waited >= every if changed else not board.over and waited >= 3 * every:
             self._foresee(board, now)
         if changed:
             self.jobs.show(board, now)
@@ -161,7 +163,8 @@ class MainScreen(Screen[None]):
             row.name: time_to_end(row, row.elapsed(now) or 0.0, share_of(ask(row.name)))
             for row in board.running.values()
         }
-        self._left, self._starts = board.forecast(now, known)
+        self._left, starts = board.forecast(now, known)
+        self._starts = {name: float(rounded(seconds)) for name, seconds in starts.items()}
         queued = [row.name for row in board.rows.values() if row.state is JobState.QUEUED]
         queued.sort(key=lambda name: self._starts.get(name, 0.0))
         self._places = {name: n + 1 for n, name in enumerate(queued)}
