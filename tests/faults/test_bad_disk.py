@@ -1,0 +1,196 @@
+"""System calls that fail as on a disk that is broken, full or over its quota; folders that nobody
+may write in. By strace, since quotas and broken disks cannot be had everywhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.flow.conftest import Result, Space, wait_for
+
+FAULTS = ("internal error", "a fault of oumi-flow itself", "Traceback")
+WORDS = {"EDQUOT": "quota", "EIO": "Input/output error", "ENOSPC": "No space left"}
+
+
+def build(space: Space) -> None:
+    space.write("data.txt", "data\n")
+    space.workflow(
+        space.job("a", "cp data.txt a.txt", inputs=["data.txt"], outputs=["a.txt"]),
+        space.job("b", "(cat a.txt; echo b) > b.txt", inputs=["a.txt"], outputs=["b.txt"]),
+        space.job("c", "(cat b.txt; echo c) > c.txt", inputs=["b.txt"], outputs=["c.txt"]),
+    )
+
+
+def traced(space: Space, *injections: str, words: tuple[str, ...] = ()) -> Result:
+    """A command whose system calls fail as asked."""
+    if shutil.which("strace") is None:
+        pytest.skip("needs strace")
+    inject = [word for one in injections for word in ("-e", f"inject={one}")]
+    command = [sys.executable, "-m", "oumi_flow"]
+    command += words or ("run", "workflow.yaml", "--no-tui")
+    process = subprocess.run(
+        ["strace", "-f", "-qq", "-o", os.devnull, *inject, "--", *command],
+        cwd=space.root,
+        env={**space.env, "PYTHONDONTWRITEBYTECODE": "1"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    if "PTRACE" in process.stderr:
+        pytest.skip(f"strace may not trace here: {process.stderr}")
+    result = Result(process.returncode, process.stdout, process.stderr)
+    assert not any(fault in result.text for fault in FAULTS), f"{injections}: {result.text}"
+    return result
+
+
+def finished(space: Space) -> set[str]:
+    return {job for job in "abc" if (space.root / f"out/{job}/.oumi-flow/done.json").exists()}
+
+
+def assert_built(space: Space, done: set[str]) -> None:
+    """A plain run ends as a clean build does, and repeats nothing of what is done."""
+    space.ran()
+    result = space.run()
+    assert result.code == 0, result.text
+    assert done.isdisjoint(space.ran()), result.text
+    assert space.read("c.txt") == "data\nb\nc\n"
+    again = space.run()
+    assert (again.code, space.ran()) == (0, []), again.text
+    assert "up to date" in again.text
+
+
+@pytest.mark.parametrize(
+    "call",
+    ["rename:when=1+", "rename:when=3+", "rename:when=6", "mkdir:when=2+", "mkdir:when=5",
+     "write:when=2", "write:when=4", "ftruncate:when=1+", "pwrite64:when=1+"],
+)  # fmt: skip
+@pytest.mark.parametrize("error", ["EDQUOT", "EIO"])
+def test_a_call_that_fails_costs_at_most_the_run(space: Space, call: str, error: str) -> None:
+    build(space)
+    name, _, when = call.partition(":")
+    result = traced(space, f"{name}:error={error}:{when}")
+    assert result.code in (0, 1, 2), result.text
+    if name in ("rename", "mkdir") and when.endswith("+"):
+        assert result.code, result.text
+        assert WORDS[error] in result.text, result.text
+    assert_built(space, finished(space))
+
+
+def test_a_job_that_ends_on_a_full_disk_is_known_to_its_run(space: Space) -> None:
+    """exit.json cannot be written: the run hears of the end all the same."""
+    build(space)
+    result = traced(space, "rename,renameat,renameat2:error=ENOSPC:when=4+")
+    assert result.code == 1, result.text
+    assert "No space left" in result.text
+    assert_built(space, finished(space))
+
+
+def test_a_full_disk_when_a_lost_job_ends_costs_that_job_alone(space: Space) -> None:
+    """Nobody heard of its end and exit.json could not be written: it is made again."""
+    out = space.root / "out"
+    out.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(out)]
+    if os.getuid() or subprocess.run(words, capture_output=True).returncode:
+        pytest.skip("mounting a small disk is not allowed here")
+    try:
+        build(space)
+        text = space.read("workflow.yaml")
+        wait = "touch up; while [ ! -e go ]; do sleep 0.02; done; (cat a.txt"
+        space.write("workflow.yaml", text.replace("(cat a.txt", wait))
+        process = space.start("run", "workflow.yaml", "--no-tui")
+        wait_for(lambda: space.exists("up") or process.poll() is not None, "b runs")
+        supervisor = supervisor_of(space, "b")
+        process.kill()
+        process.communicate(timeout=60)
+        filler = out / "filler"
+        with filler.open("wb", buffering=0) as file:
+            block = 1 << 16
+            while block:
+                try:
+                    file.write(b"\0" * block)
+                except OSError:
+                    block //= 2
+        space.write("go", "")
+        wait_for(lambda: not Path(f"/proc/{supervisor}").exists(), "b and its supervisor ended")
+        assert not (out / "b/.oumi-flow/exit.json").exists()
+        full = space.run()
+        assert full.code in (1, 2), full.text
+        assert "the disk is full" in full.text
+        told = space.command("status", "workflow.yaml")
+        assert told.code == 0, told.text
+        filler.unlink()
+        assert_built(space, {"a"})
+    finally:
+        subprocess.run(["umount", "-l", str(out)], check=True)
+
+
+def supervisor_of(space: Space, job: str) -> int:
+    return int(json.loads(space.read(f"out/{job}/.oumi-flow/attempt.json"))["handle"]["pid"])
+
+
+# places of the user's
+
+
+def looks(space: Space, **env: str) -> None:
+    """A build, and every command that looks at it, from a user with these places."""
+    build(space)
+    result = space.run(**env)
+    assert result.code == 0, result.text
+    assert space.ran() == ["a", "b", "c"]
+    for words in (
+        "run workflow.yaml",
+        "run workflow.yaml -n",
+        "run workflow.yaml -F --detach",
+        "monitor workflow.yaml",
+        "status",
+        "status workflow.yaml",
+        "status --json",
+        "logs workflow.yaml a",
+        "errors workflow.yaml",
+        "why workflow.yaml a",
+        "validate workflow.yaml",
+        "metrics workflow.yaml",
+        "cancel workflow.yaml",
+    ):
+        told = space.command(*words.split(), **env)
+        assert told.code == 0, f"{words}: {told.text}"
+        assert not any(fault in told.text for fault in FAULTS), told.text
+    space.ran()
+
+
+@pytest.mark.parametrize("home", ["missing", "a file", "unset"])
+def test_without_a_home_everything_works_but_the_list_of_runs(space: Space, home: str) -> None:
+    del space.env["OUMI_FLOW_HOME"]
+    for name in ("XDG_STATE_HOME", "XDG_CACHE_HOME"):
+        space.env.pop(name, None)
+    if home == "unset":
+        # The home of the password file is a real one: not for tests.
+        space.env["XDG_STATE_HOME"] = space.env["XDG_CACHE_HOME"] = "/proc/nowhere"
+        space.env.pop("HOME", None)
+    else:
+        file = space.write("file", "")
+        places = {"missing": "/proc/nowhere", "a file": str(file)}
+        space.env["HOME"] = places[home]
+    looks(space)
+
+
+def test_without_a_folder_for_temporary_files_everything_works(space: Space) -> None:
+    looks(space, TMPDIR="/proc/nowhere")
+
+
+def test_a_lock_folder_that_cannot_be_made_is_named(space: Space) -> None:
+    space.env["OUMI_FLOW_LOCK_DIR"] = "/proc/nowhere"
+    looks(space)  # no GPU, no token
+    space.workflow(space.job("g", resources={"gpu": [0]}), resources={"gpus": [0]})
+    result = space.run()
+    assert result.code in (1, 2), result.text
+    assert "/proc/nowhere" in result.text
+    assert not any(fault in result.text for fault in FAULTS), result.text
+    assert space.ran() == []
