@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ def ok(result: Result) -> Result:
     return result
 
 
-def two(space: Space, value: object, **fields: object) -> None:
+def two(space: Space, value: object, **fields: Any) -> None:
     """a -> b; what both make is told by one value."""
     space.workflow(
         space.job("a", f"echo {value} > a.txt", outputs=["a.txt"]),
@@ -85,7 +86,7 @@ def test_back_and_forth_ten_times(space: Space, quick: Quick) -> None:
     for value in (1, 2):
         two(space, value)
         quick()
-    inodes = {}
+    inodes: dict[int, int] = {}
     space.ran()
     for turn in range(10):
         value = 1 + turn % 2
@@ -226,7 +227,7 @@ config = pathlib.Path(sys.argv[sys.argv.index("-c") + 1]).read_text()
 def test_a_training_comes_back_with_all_of_its_folder(space: Space, place: str) -> None:
     space.write("bin/oumi", OUMI).chmod(0o755)
     space.env["OUMI_FLOW_OUMI"] = str(space.root / "bin/oumi")
-    job = {"name": "t", "verb": "train", "config": "train.yaml"}
+    job: dict[str, Any] = {"name": "t", "verb": "train", "config": "train.yaml"}
     if place:
         job["args"] = [f"training.output_dir={place}"]
         space.write(f"{place}/README.md", "mine\n")
@@ -559,17 +560,25 @@ def test_what_is_no_entry_is_none(space: Space, quick: Quick) -> None:
     two(space, 2)
     quick()
     keys = [path.name for path in entries(space)]
-    for number, make in enumerate(
-        (
-            lambda path: path.write_text("x"),
-            os.mkfifo,
-            lambda path: path.symlink_to("/"),
-            lambda path: path.symlink_to(path),
-            lambda path: path.mkdir(),
-            lambda path: (path.mkdir(), (path / "trace.json").mkdir()),
-            lambda path: (path.mkdir(), (path / "trace.json").symlink_to("/dev/zero")),
-        )
-    ):
+
+    def a_folder_for_a_trace(path: Path) -> None:
+        path.mkdir()
+        (path / "trace.json").mkdir()
+
+    def a_trace_without_end(path: Path) -> None:
+        path.mkdir()
+        (path / "trace.json").symlink_to("/dev/zero")
+
+    makers: list[Callable[[Path], object]] = [
+        lambda path: path.write_text("x"),
+        os.mkfifo,
+        lambda path: path.symlink_to("/"),
+        lambda path: path.symlink_to(path),
+        Path.mkdir,
+        a_folder_for_a_trace,
+        a_trace_without_end,
+    ]
+    for number, make in enumerate(makers):
         for key in keys:
             path = space.root / CACHE / key
             subprocess.run(["rm", "-rf", str(path)], check=True)
@@ -587,13 +596,13 @@ def test_what_is_no_entry_is_none(space: Space, quick: Quick) -> None:
 def test_a_cache_that_cannot_be_one_is_told_and_done_without(space: Space, shared: bool) -> None:
     cache = space.root / ("shared" if shared else CACHE)
     cache.parent.mkdir(parents=True, exist_ok=True)
-    makers = [
-        lambda: cache.write_text("x"),
-        lambda: os.mkfifo(cache),
-        lambda: cache.symlink_to(cache),
+    makers: list[Callable[[Path], object]] = [
+        lambda path: path.write_text("x"),
+        os.mkfifo,
+        lambda path: path.symlink_to(path),
     ]
     for make in makers:
-        make()
+        make(cache)
         for value in (1, 2):
             two(space, value)
             result = ok(space.run("--cache", "shared") if shared else space.run())

@@ -1,7 +1,8 @@
 """Random edits and runs always end in what a clean build gives, and run no job for nothing.
 
 An oracle of ten lines knows what each job would write; the tool must agree with it after every
-run, and may run a job only if its recipe, what it reads, or what it made has changed.
+run, and may run a job only if its recipe, what it reads, or what it made has changed, and it has
+not made the same before: then that comes out of the run cache.
 """
 
 from __future__ import annotations
@@ -36,6 +37,9 @@ class World:
         self.files = {f"src{i}.txt": f"{i}\n" for i in range(3)}
         self.jobs: dict[str, Rule] = {}
         self.made: dict[str, tuple[object, str]] = {}  # job -> (recipe and what it read, output)
+        self.kept: set[tuple[str, object]] = set()  # job and recipe of what is in the run cache
+        self.restored = 0
+        self.history: list[tuple[dict[str, str], dict[str, Rule]]] = []
         self.next = 0
         for name, text in self.files.items():
             space.write(name, text)
@@ -122,6 +126,8 @@ class World:
                 "add",
                 "remove",
                 "nothing",
+                "back",
+                "back",
             ]
         )
         name = self.rng.choice(sorted(self.jobs))
@@ -144,6 +150,13 @@ class World:
             self.made.pop(name, None)
         elif kind == "add" and len(self.jobs) < 9:
             self.add()
+        elif kind == "back" and self.history:
+            files, jobs = self.rng.choice(self.history)
+            for file, text in files.items():
+                self.files[file] = text
+                self.space.write(file, text)
+            for each in jobs.keys() & self.jobs.keys():
+                self.jobs[each] = {**jobs[each]}
         elif kind == "remove" and len(self.jobs) > 2 and not self.needed(name):
             # The marker stays for when a job of that name comes back; names do not here.
             del self.jobs[name]
@@ -154,9 +167,19 @@ class World:
 
     def check(self) -> None:
         texts, keys = self.clean_build()
-        expected = [
-            name for name in self.order() if self.made.get(name) != (keys[name], texts[name])
-        ]
+        expected = []
+        for name in self.order():
+            before = self.made.get(name)
+            if before == (keys[name], texts[name]):
+                continue
+            if before is not None:
+                self.kept.add((name, before[0]))
+            if (name, keys[name]) in self.kept:
+                self.kept.remove((name, keys[name]))
+                self.restored += 1
+            else:
+                expected.append(name)
+        self.history.append((dict(self.files), {name: {**job} for name, job in self.jobs.items()}))
         ran = self.space.ran()
         assert sorted(ran) == sorted(expected)
         for name, text in texts.items():

@@ -131,6 +131,7 @@ class Bench:
         adopted: Sequence[str] = (),
         pool: Pool | None = None,
         sharing: bool = False,
+        kept: Mapping[str, Verdict] | None = None,
         **options: Any,
     ) -> None:
         self.now = 1000.0
@@ -144,7 +145,7 @@ class Bench:
         self.dropped: dict[str, Ending] = {}
         self.committed: list[str] = []
         self.verdicts: dict[str, Verdict] = {}
-        self.kept: dict[str, Verdict] = {}
+        self.kept = kept or {}  # what looking in the run cache comes to
         self.sharing, self.abandoned = sharing, False
         self.shared: list[str] = []
         self.outcomes: dict[str, Outcome] = {}
@@ -944,3 +945,58 @@ def test_whatever_happens_no_promise_is_broken_and_everything_ends(
     assert sorted(ended) == sorted(j.name for j in jobs)  # each told once
     done = sorted(j.name for j in jobs if bench.state(j.name) is S.DONE)
     assert done == sorted(bench.committed)
+
+
+# -- the run cache ----------------------------------------------------------------------------
+
+
+def back(name: str) -> Verdict:
+    return Verdict(S.RESTORED, detail="restored from cache", trace=trace_of(name))
+
+
+def test_what_is_in_the_cache_takes_no_slot_and_no_process() -> None:
+    jobs = (job("a"), job("b"), job("c", "b"))
+    bench = Bench(*jobs, max_parallel=1, kept={"b": back("b")}).settle()
+    assert (bench.state("a"), bench.state("b")) == (S.RUNNING, S.RESTORED)
+    bench.end("a")
+    assert bench.state("c") is S.RUNNING
+    bench.end("c")
+    assert bench.ran == ["a", "c"]
+    assert bench.loop.result().state == "done"
+
+
+def test_what_cannot_be_restored_runs_with_a_note() -> None:
+    damaged = Verdict(S.QUEUED, notes=("in the cache, but damaged",))
+    bench = Bench(job("a"), kept={"a": damaged}).settle().end("a")
+    assert bench.ran == ["a"]
+    notes = [event for event in bench.events if isinstance(event, Note)]
+    assert [(note.text, note.job) for note in notes] == [("in the cache, but damaged", "a")]
+
+
+def test_a_retry_is_not_looked_for_in_the_cache() -> None:
+    bench = Bench(job("a", retry=Retry(1))).settle()
+    bench.kept = {"a": back("a")}
+    bench.end("a", 1).tick(1)
+    assert bench.ran == ["a", "a"]
+
+
+def test_a_process_of_a_lost_run_goes_before_the_cache() -> None:
+    bench = Bench(job("a"), adopted=["a"], kept={"a": back("a")}).settle()
+    assert bench.state("a") is S.RUNNING
+
+
+def test_results_are_shared_one_by_one_and_the_run_waits_for_it() -> None:
+    bench = Bench(job("a"), job("b"), sharing=True).settle()
+    bench.end("a")
+    bench.end("b")
+    assert bench.shared == ["a", "b"]
+    assert bench.loop.over
+
+
+def test_a_run_that_is_stopped_shares_nothing_more() -> None:
+    bench = Bench(job("a"), job("b"), sharing=True).settle()
+    bench.stop()
+    assert bench.abandoned
+    bench.end("a")
+    bench.end("b")
+    assert bench.shared == []
