@@ -287,7 +287,7 @@ COMMANDS: dict[str, Command] = {
         ["oumi-flow metrics workflow.yaml", "oumi-flow metrics workflow.yaml 'train-*' --csv"],
     ),
     "gpus": Command(
-        "GPU tokens, who holds them, how busy they are", "look:gpus", [AS_JSON], ["oumi-flow gpus"]
+        "GPU tokens, who holds them, how busy they are", "gpus:gpus", [AS_JSON], ["oumi-flow gpus"]
     ),
     "touch": Command(
         "take what is there as made: write the markers, run nothing",

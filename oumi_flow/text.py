@@ -73,6 +73,12 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f'did you mean "{name}"?' if name else ""
 
 
+def ordinal(number: int) -> str:
+    """`2nd`."""
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{'th' if number % 100 in (11, 12, 13) else ending}"
+
+
 def count(number: int, noun: str, plural: str = "") -> str:
     """`1 job`, `3 jobs`."""
     return f"{number} {noun if number == 1 else plural or noun + 's'}"

@@ -1,4 +1,4 @@
-"""Commands that look back, or on: `status`, `monitor`, `logs`, `errors`, `metrics`, `gpus`."""
+"""Commands that look back, or on: `status`, `monitor`, `logs`, `errors`, `metrics`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from oumi_flow.board import Board
     from oumi_flow.commands.targets import Found
     from oumi_flow.store import Store
-    from oumi_flow.ui.tables import GpuRow
 
 _SHOWN = 20  # runs that `status` lists
 
@@ -225,50 +224,6 @@ def metrics(options: argparse.Namespace) -> int:
     else:
         print(metrics_table(rows, theme_of(sys.stdout)))
     return OK
-
-
-def gpus(options: argparse.Namespace) -> int:
-    """The tokens of this host."""
-    from oumi_flow.ui.tables import gpus_table
-    from oumi_flow.ui.theme import theme_of
-
-    rows = gpu_rows()
-    if options.json:
-        from dataclasses import asdict
-
-        _print_json([asdict(row) for row in rows])
-    else:
-        print(gpus_table(rows, theme_of(sys.stdout)))
-    return OK
-
-
-def gpu_rows() -> list[GpuRow]:
-    """The GPUs of this host, their load, and who holds them. Asks the driver: milliseconds."""
-    from oumi_flow.text import duration
-    from oumi_flow.tokens import TokenPool, survey
-    from oumi_flow.ui.tables import GpuRow
-
-    there = survey(os.environ)
-    holders = {holder.index: holder for holder in TokenPool(there).holders()} if there else {}
-    rows = []
-    for gpu in there:
-        words = ""
-        holder = holders.get(gpu.index)
-        if holder is not None:
-            since = f", for {duration(time.time() - holder.since)}" if holder.since else ""
-            words = f"{holder.job or 'a job'} of run {holder.run}, user {holder.user}{since}"
-        rows.append(
-            GpuRow(
-                index=gpu.index,
-                name=gpu.name,
-                memory_used=gpu.memory_used,
-                memory_total=gpu.memory_total,
-                utilization=gpu.utilization,
-                holder=words,
-                stranger=bool(gpu.processes) and holder is None,
-            )
-        )
-    return rows
 
 
 # Boards of runs -------------------------------------------------------------------------------

@@ -216,7 +216,7 @@ class Watching:
     # -- machine and graph ----------------------------------------------------------------
 
     def gpus(self) -> Sequence[GpuRow]:
-        from oumi_flow.commands.look import gpu_rows
+        from oumi_flow.commands.gpus import gpu_rows
 
         try:
             return gpu_rows()

@@ -46,8 +46,8 @@ class Tokens(Protocol):
 
     def waiting_for(self, request: GpuRequest, allowed: Sequence[int] | None = None) -> str: ...
 
-    def strangers(self) -> Mapping[int, str]:
-        """GPUs that are not to be had now without being named."""
+    def free_of_strangers(self, allowed: Sequence[int]) -> tuple[int, ...]:
+        """Those GPUs on which nobody computes who holds no token; all, if there is none."""
 
     def set_aside(self, index: int) -> None: ...
 
@@ -78,13 +78,11 @@ class Leasing:
         if self._strategy == "fixed":
             auto = [step.job for step in steps if step.decision is not Decision.UP_TO_DATE]
             auto = [job for job in auto if self.request(job) == GpuRequest(1)]
-            found = assign_fixed([(j.name, seconds[j.name], 1) for j in auto], self._without_any())
+            gpus = tuple(self.gpus)
+            if auto and self._tokens is not None:
+                gpus = self._tokens.free_of_strangers(gpus)
+            found = assign_fixed([(j.name, seconds[j.name], 1) for j in auto], gpus)
             self._bound = {job: GpuRequest(-1, devices) for job, devices in found.items()}
-
-    def _without_any(self) -> tuple[int, ...]:
-        """The GPUs that no stranger uses; all, if there are none such."""
-        strangers = self._tokens.strangers() if self._tokens is not None else {}
-        return tuple(gpu for gpu in self.gpus if gpu not in strangers) or tuple(self.gpus)
 
     def request(self, job: Job) -> GpuRequest | None:
         """What this job asks of the pool; None for nothing."""
@@ -154,6 +152,7 @@ class Leasing:
         if self._parked is not None:
             for wait in self._waits.values():
                 wait.since += now - self._parked
+                wait.due = wait.pause = 0.0
             self._parked = None
 
     def keep(self, requests: Sequence[GpuRequest]) -> None:

@@ -40,6 +40,7 @@ from oumi_flow.runner.reuse import Reuse
 from oumi_flow.runner.terms import Ending, Lease, Prepared, Verdict
 from oumi_flow.store import Store
 from oumi_flow.store.cache import RunCache
+from oumi_flow.tokens import lost_of
 from oumi_flow.verbs import VerbSpec
 
 _OPEN = ("starting", "running")
@@ -67,6 +68,7 @@ class Work:
         `cache`: where results of earlier build keys are kept; None: below the output folder only.
         """
         self._store, self._disk, self._run_id, self._now = store, disk, run_id, now
+        self._environ = environ
         self._children = Children(environ, oumi)
         self._versions, self._software = versions, software
         kept = RunCache(store.paths, store.files) if cache is None else cache
@@ -317,8 +319,7 @@ class Work:
             end = End("failed", made, made)
         self._close(job, exit, end.record, end.detail)
         state = JobState.CANCELLED if end.record == "cancelled" else JobState.FAILED
-        # Of several nobody knows which one it was.
-        lost = prepared.indices[0] if end.lost_gpu and len(prepared.indices) == 1 else None
+        lost = lost_of(prepared.indices, self._environ) if end.lost_gpu else None
         return Outcome(
             ending.state if ending is not None else state,
             end.cause,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -65,6 +65,17 @@ def survey(environ: Mapping[str, str]) -> tuple[Gpu, ...]:
     """As `discover`, but all of them. Takes some milliseconds a GPU."""
     fake = environ.get("OUMI_FLOW_FAKE_GPUS")
     return _read_fake(fake) if fake else _ask_nvml()
+
+
+def lost_of(indices: Sequence[int], environ: Mapping[str, str]) -> int | None:
+    """Which of the GPUs of a job is lost, when its log says that one is. May ask NVML."""
+    if len(indices) == 1:
+        return indices[0]
+    try:
+        lost = {gpu.index for gpu in survey(environ) if gpu.lost} if indices else set()
+    except FlowError:
+        return None
+    return min(lost.intersection(indices), default=None)
 
 
 def _visible(gpus: tuple[Gpu, ...], listed: str) -> tuple[Gpu, ...]:

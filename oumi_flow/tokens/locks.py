@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import stat
@@ -36,12 +37,21 @@ class Holder:
 
     token: str = ""
 
+    @property
+    def clock(self) -> str:
+        """`14:02`, with the day if that is another one: since when it is held."""
+        try:
+            then, now = time.localtime(self.since), time.localtime()
+        except (OverflowError, ValueError, OSError):
+            return "long ago"
+        return time.strftime("%H:%M" if then[:3] == now[:3] else "%b %d %H:%M", then)
+
     def __str__(self) -> str:
         """`held by run R, user U, job J since 14:02`."""
         if not self.run:
             return f"held by user {self.user}" if self.user else "held by another run"
         job = f", job {self.job}" if self.job else ""
-        since = f" since {_clock(self.since)}" if self.since else ""
+        since = f" since {self.clock}" if self.since else ""
         return f"held by run {self.run}, user {self.user}{job}{since}"
 
 
@@ -140,8 +150,6 @@ def write_holder(fd: int, run_id: str, job: str) -> None:
 
 def read_holder(path: str, index: int, token: str = "") -> Holder | None:
     """None when nobody holds it. Looks by a shared lock, let go at once."""
-    import fcntl
-
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -169,8 +177,6 @@ def read_holder(path: str, index: int, token: str = "") -> Holder | None:
 
 def is_locked(path: str) -> bool:
     """Whether anybody holds it now. Looks by a shared lock, let go at once; makes no file."""
-    import fcntl
-
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -182,15 +188,6 @@ def is_locked(path: str) -> bool:
         return True
     finally:
         os.close(fd)
-
-
-def _clock(at: float) -> str:
-    """`14:02`, with the day if that is another one."""
-    try:
-        then, now = time.localtime(at), time.localtime()
-    except (OverflowError, ValueError, OSError):
-        return "long ago"
-    return time.strftime("%H:%M" if then[:3] == now[:3] else "%b %d %H:%M", then)
 
 
 def user_name() -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from oumi_flow.errors import FlowError
 from oumi_flow.model import GpuRequest
+from oumi_flow.text import ordinal
 from oumi_flow.tokens.fairness import Claim, kept, share
 from oumi_flow.tokens.gpus import Gpu
 from oumi_flow.tokens.locks import (
@@ -94,14 +95,15 @@ class TokenPool:
         self._patience = _patience(environ)
         self._folder = ""  # known once it is there
         self._run_id, self._user = run_id, user_name()
-        self._gpus = tuple(sorted(gpus, key=lambda gpu: (gpu.index, gpu.mig)))
-        self._by_token = {gpu.token: gpu for gpu in self._gpus}
+        self.gpus = tuple(sorted(gpus, key=lambda gpu: (gpu.index, gpu.mig)))
+        self._by_token = {gpu.token: gpu for gpu in self.gpus}
         self._aside: set[int] = {gpu.index for gpu in gpus if gpu.lost}
         self._leases: list[Lease] = []
         self._past_seconds: dict[str, float] = {}  # token -> of leases that are closed
         self._sight = Sight(gpus, environ)
         self._queue: Queue | None = None  # as the folder
         self._standing: Standing | None = None
+        self._tickets: dict[GpuRequest, tuple[object, Ticket]] = {}  # as they were asked for last
         self.indices = tuple(sorted({gpu.index for gpu in gpus}))
         # How many tokens each index has: more than one where a GPU is split into instances.
         self.capacity = {index: [g.index for g in gpus].count(index) for index in self.indices}
@@ -127,8 +129,7 @@ class TokenPool:
         stand in line. `before`: requests of this run that go first and have got nothing, and how
         long they have waited. Raises FlowError when the lock folder is of no use.
         """
-        eligible = self._eligible(request, allowed)
-        ticket = self._ticket(request, eligible, holder)
+        ticket = self._ticket(request, allowed, holder)
         free = self._free(ticket.usable)
         if _is_auto(request):
             free -= self._sight.vetoed(free).keys()
@@ -138,7 +139,7 @@ class TokenPool:
             if strategy == "load_balanced":
                 mine = _Stander(self._least_busy_first(ticket), choosy=True)
             firsts = [
-                _Stander(self._ticket(other, self._eligible(other, allowed)), age >= self._patience)
+                _Stander(self._ticket(other, allowed), aged=age >= self._patience)
                 for other, age in (before or {}).items()
             ]
             taken = self._take_in_turn(request, mine, firsts, waited or 0.0)
@@ -167,10 +168,15 @@ class TokenPool:
         if self._standing is not None:
             self._standing.leave_all()
 
-    def strangers(self) -> dict[int, str]:
-        """GPUs that nobody of ours holds and a stranger uses, or that are lost, with words."""
-        found = self._sight.vetoed(self._free([gpu.token for gpu in self._gpus]))
-        return {gpu.index: found[gpu.token] for gpu in self._gpus if gpu.token in found}
+    def strangers(self) -> dict[str, str]:
+        """Tokens that are free, but of a GPU that a stranger uses or that is lost, with words."""
+        return self._sight.vetoed(self._free(gpu.token for gpu in self.gpus))
+
+    def free_of_strangers(self, allowed: Sequence[int]) -> tuple[int, ...]:
+        """Those GPUs that whoever names none could get now or later; all, if there is none."""
+        strangers = self.strangers()
+        clear = {gpu.index for gpu in self.gpus if gpu.token not in strangers}
+        return tuple(index for index in allowed if index in clear) or tuple(allowed)
 
     def waiting_for(self, request: GpuRequest, allowed: Sequence[int] | None = None) -> str:
         """Who or what is in the way of it, for people; "" when nothing seems to be.
@@ -184,7 +190,7 @@ class TokenPool:
         held = {holder.token: str(holder) for holder in self._holders(eligible)}
         free = {gpu.token for gpu in eligible if gpu.token not in held}
         vetoed = self._sight.vetoed(free) if _is_auto(request) else {}
-        ticket = self._ticket(request, eligible)
+        ticket = self._ticket(request, allowed)
         keeps = self._kept(request, ticket, free - vetoed.keys())
         for gpu in eligible:
             words = held.get(gpu.token) or vetoed.get(gpu.token) or keeps.get(gpu.token)
@@ -193,22 +199,23 @@ class TokenPool:
         said = _say(why)
         ahead = self._stand().ahead(request)
         if ahead:
-            said.append(f"{_ordinal(ahead + 1)} in line")
+            said.append(f"{ordinal(ahead + 1)} in line")
         return "; ".join(said)
 
     def holders(self) -> tuple[Holder, ...]:
         """Of the tokens that anybody holds now, in order."""
-        return tuple(self._holders(self._gpus))
+        return tuple(self._holders(self.gpus))
 
     def waiting(self) -> tuple[Ticket, ...]:
         """All who wait for any of these GPUs, this run too, the first in line first."""
         queue = self._lines()
-        ours = {gpu.token for gpu in self._gpus}
+        ours = {gpu.token for gpu in self.gpus}
         return tuple(t for t in queue.line(queue.names()) if not ours.isdisjoint(t.usable))
 
     def set_aside(self, index: int) -> None:
         """A GPU that was lost: this pool leases it no more."""
         self._aside.add(index)
+        self._tickets.clear()
 
     # choosing
 
@@ -216,10 +223,15 @@ class TokenPool:
         choice = set(self.indices if allowed is None else allowed) - self._aside
         if request.devices:
             choice &= set(request.devices)
-        return [gpu for gpu in self._gpus if gpu.index in choice]
+        return [gpu for gpu in self.gpus if gpu.index in choice]
 
-    def _ticket(self, request: GpuRequest, eligible: Sequence[Gpu], job: str = "") -> Ticket:
+    def _ticket(self, request: GpuRequest, allowed: Sequence[int] | None, job: str = "") -> Ticket:
         """What the request comes to, of the tokens that it can have at all."""
+        key = (request, allowed if allowed is None else tuple(allowed), job)
+        known = self._tickets.get(request)
+        if known is not None and known[0] == key:  # who waits asks the same again and again
+            return known[1]
+        eligible = self._eligible(request, allowed)
         if request.devices:
             # MIG: whichever instance is free.
             devices = sorted(set(request.devices))
@@ -227,7 +239,9 @@ class TokenPool:
             needs = tuple((1, tuple(group)) for group in groups)
         else:
             needs = ((abs(request.count), tuple(gpu.token for gpu in eligible)),)
-        return Ticket(needs, _is_auto(request), self._run_id, self._user, job)
+        ticket = Ticket(needs, _is_auto(request), self._run_id, self._user, job)
+        self._tickets[request] = (key, ticket)
+        return ticket
 
     def _least_busy_first(self, ticket: Ticket) -> Ticket:
         """By NVML; by the time we kept them busy where there is none."""
@@ -302,7 +316,7 @@ class TokenPool:
         claims = self._claims(line, free)
         while (chosen := share(claims, place, free)) is not None:
             taken: list[tuple[Gpu, int]] = []
-            for gpu in (gpu for gpu in self._gpus if gpu.token in chosen):  # ascending
+            for gpu in (gpu for gpu in self.gpus if gpu.token in chosen):  # ascending
                 descriptor = self._take(gpu)
                 if descriptor is None:  # somebody was quicker
                     free.discard(gpu.token)
@@ -342,7 +356,7 @@ class TokenPool:
         return [holder for holder in seen if holder is not None]
 
     def _path(self, token: str) -> str:
-        return os.path.join(self._locks(), f"{token}.lock")
+        return f"{self._locks()}/{token}.lock"
 
     def _locks(self) -> str:
         if not self._folder:
@@ -387,9 +401,3 @@ def _say(why: Sequence[tuple[int, str]]) -> list[str]:
     for index, words in sorted(why):
         gpus.setdefault(words, []).append(index)
     return [f"GPU {', '.join(map(str, sorted(set(of))))}: {words}" for words, of in gpus.items()]
-
-
-def _ordinal(number: int) -> str:
-    """`2nd`."""
-    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
-    return f"{number}{'th' if number % 100 in (11, 12, 13) else ending}"

@@ -8,20 +8,23 @@ Knows nothing of GPUs and which tokens are free.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from oumi_flow.model import GpuRequest
 from oumi_flow.tokens.tickets import Place, Queue, Ticket
 
 # Seconds. A wait that is over at once needs no ticket; the line is read again so often.
 _TICKET_AFTER, _LINE_KEPT = 0.03, 0.25
-# The pause of the first in line, more for each place behind, and never more than that.
-_FIRST_PAUSE, _PLACE_PAUSE, _LAST_PAUSE = 0.02, 0.01, 0.25
+# The pause of the first in line, once more for one who has waited for long (a look may cost some
+# 0.3 ms of CPU where much else goes on), more for each place behind, and the most of all.
+_FIRST_PAUSE, _LONG, _PLACE_PAUSE, _LAST_PAUSE = 0.02, 10.0, 0.01, 0.25
 
 
 @dataclass(slots=True)
 class _Wait:
+    ticket: Ticket
     place: Place | None = None
+    waited: float = 0.0
     read: float = 0.0
     ahead: int = 0
 
@@ -49,13 +52,13 @@ class Standing:
         """It waits, and is still looked after: to be called whenever it got nothing."""
         if waited < _TICKET_AFTER:
             return
-        wait = self._waits.setdefault(request, _Wait())
-        place = wait.place
-        if place is not None and (replace(place.ticket, name="") != ticket or not place.beat()):
-            place.drop()
-            place = None
-        if place is None:
-            place = wait.place = self._queue.draw(ticket, waited)
+        wait = self._waits.setdefault(request, _Wait(ticket))
+        wait.waited = waited
+        if wait.place is not None and (wait.ticket != ticket or not wait.place.beat()):
+            wait.place.drop()
+            wait.place = None
+        if wait.place is None:
+            wait.ticket, wait.place = ticket, self._queue.draw(ticket, waited)
         now = time.monotonic()
         if now - wait.read >= _LINE_KEPT:
             wait.read = now
@@ -83,7 +86,11 @@ class Standing:
 
     def pause(self, request: GpuRequest) -> float:
         """Seconds after which to look again."""
-        return min(_FIRST_PAUSE + _PLACE_PAUSE * self.ahead(request), _LAST_PAUSE)
+        wait = self._waits.get(request)
+        if wait is None:
+            return _FIRST_PAUSE
+        first = _FIRST_PAUSE if wait.waited < _LONG else 2 * _FIRST_PAUSE
+        return min(first + _PLACE_PAUSE * wait.ahead, _LAST_PAUSE)
 
     def _place(self, request: GpuRequest) -> Place | None:
         wait = self._waits.get(request)

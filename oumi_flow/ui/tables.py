@@ -13,7 +13,7 @@ from typing import Any
 
 from oumi_flow.board import Board, JobRow
 from oumi_flow.model import JobState, Progress, Workflow
-from oumi_flow.text import count, duration, size
+from oumi_flow.text import count, duration, ordinal, size
 from oumi_flow.ui.frame import Ask
 from oumi_flow.ui.layout import columns, paragraph
 from oumi_flow.ui.lines import (
@@ -278,32 +278,32 @@ def _change(row: MetricRow, name: str) -> Line:
 
 @dataclass(frozen=True, slots=True)
 class GpuRow:
-    """A GPU token: sizes in bytes, `utilization` in percent, `holder` in finished words."""
+    """A GPU token: sizes in bytes, `utilization` in percent, who it is in finished words."""
 
     index: int
     name: str = ""
     memory_used: int = 0
     memory_total: int = 0
     utilization: float | None = None
-    holder: str = ""  # `train-1e-4 of run R, user U, for 3m`; "" when free
-    stranger: bool = False  # processes that are not ours compute on it
+    holder: str = ""  # `train-1e-4 of run R, user U, since 14:02`; "" when free
+    stranger: str = ""  # `used by process 4711 (python, user bob), which is no job of ours`
+    lost: bool = False
+    waiting: Sequence[str] = ()  # `eval of run R, user U`, the first in line first
 
 
-def gpus_table(rows: Sequence[GpuRow], theme: Theme) -> str:
+def gpus_table(rows: Sequence[GpuRow], theme: Theme, waiting: Sequence[str] = ()) -> str:
+    """`waiting`: all who wait for any of them, the first in line first."""
     if not rows:
         return "no GPUs found: jobs run on the CPU"
     table: list[list[Line]] = []
     for row in rows:
         memory = f"{size(row.memory_used)} of {size(row.memory_total)}" if row.memory_total else ""
         busy = "" if row.utilization is None else f"{row.utilization:.0f}%"
-        free: Span = (
-            ("warn", "used by a process outside oumi-flow")
-            if row.stranger
-            else (
-                "good",
-                "free",
-            )
-        )
+        free: Span = ("good", "free")
+        if row.lost:
+            free = ("bad", "lost")
+        elif row.stranger:
+            free = ("warn", theme.text(row.stranger))
         table.append(
             [
                 [("name", str(row.index))],
@@ -314,10 +314,13 @@ def gpus_table(rows: Sequence[GpuRow], theme: Theme) -> str:
             ]
         )
     header = ("GPU", "name", "busy", "memory", "held by")
-    return _text(
-        columns(table, theme, header=header, right={0, 2, 3}, middle={1}, drop=(1, 3, 2), indent=0),
-        theme,
+    lines = columns(
+        table, theme, header=header, right={0, 2, 3}, middle={1}, drop=(1, 3, 2), indent=0
     )
+    for place, who in enumerate(waiting, 1):
+        spans: list[Span] = [("muted", f"{ordinal(place)} in line: "), ("", theme.text(who))]
+        lines += paragraph(spans, theme)
+    return _text(lines, theme)
 
 
 # -- why ----------------------------------------------------------------------------------

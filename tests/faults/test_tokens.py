@@ -203,7 +203,9 @@ def arena(tmp_path: Path) -> Iterator[Arena]:
     yield arena
     for process in arena.started:
         process.kill()
-        process.communicate()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def test_many_processes_never_share_a_token_and_none_is_lost(arena: Arena) -> None:
@@ -381,7 +383,7 @@ print(os.getuid(), flush=True)
     first, dead, last = user(4001), user(4002), user(4003)
     assert [one.run for one in pool.waiting()] == ["run-4001", "run-4002", "run-4003"]
     dead.kill()
-    dead.communicate()
+    dead.wait()
     (folder,) = Path(arena.locks).glob("*/queue")
     hidden = folder / f"{1:020}-9-00000009"
     hidden.write_text("mine")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -82,19 +85,162 @@ def test_no_two_jobs_are_on_one_gpu_at_once(space: Space, allocation: str) -> No
     assert len(space.ran()) == 7
 
 
-def test_load_balanced_skips_what_a_stranger_uses(space: Space) -> None:
-    gpus = [
-        {"index": 0, "processes": [{"pid": 1}], "memory_total": GB, "memory_used": GB},
-        {"index": 1, "memory_total": GB, "memory_used": GB // 2},
-        {"index": 2, "memory_total": GB, "memory_used": 0},
-    ]
-    space.env["OUMI_FLOW_FAKE_GPUS"] = str(space.write("gpus.json", json.dumps(gpus)))
+def write_gpus(space: Space, *gpus: dict[str, Any]) -> None:
+    """Rewrite them as a whole: a run may be reading."""
+    rows = [{"index": i, "name": "Toy"} | gpu for i, gpu in enumerate(gpus)]
+    draft = space.write("gpus.json~", json.dumps(rows))
+    space.env["OUMI_FLOW_FAKE_GPUS"] = str(draft.rename(space.root / "gpus.json"))
+
+
+@pytest.fixture
+def stranger() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is no job of ours."""
+    with subprocess.Popen(["sleep", "1000"]) as process:
+        yield process
+        process.kill()
+
+
+def waits(space: Space, job: str, path: str = "workflow.yaml") -> str:
+    """What `status` says that a job waits for."""
+    status = json.loads(space.command("status", path, "--json").out)
+    (row,) = [row for row in status["jobs"] if row["job"] == job]
+    return str(row.get("waiting_for", ""))
+
+
+@pytest.mark.parametrize("allocation", ["dynamic", "fixed", "load_balanced"])
+def test_a_strangers_gpu_is_left_alone_until_it_is_free(
+    space: Space, stranger: subprocess.Popen[bytes], allocation: str
+) -> None:
+    used = {"processes": [{"pid": stranger.pid}], "memory_total": GB, "memory_used": GB}
+    free = {"memory_total": GB, "memory_used": GB // 2}
+    write_gpus(space, used, free)
     space.workflow(
-        space.job("a", SEEN, resources={"gpu": "auto"}), resources={"allocation": "load_balanced"}
+        space.job("auto", SEEN, resources={"gpu": "auto"}),
+        space.job("named", SEEN, resources={"gpu": 0}),
+        space.job("pinned", SEEN, env={"CUDA_VISIBLE_DEVICES": "0"}),
+        resources={"allocation": allocation},
     )
     assert space.run().code == 0
-    assert seen(space, "a") == "2"
-    assert "outside oumi-flow" in space.command("gpus").out
+    assert seen(space, "auto") == "1"
+    assert seen(space, "named") == seen(space, "pinned") == "0"
+    assert f"process {stranger.pid} (sleep, user " in space.command("gpus").out
+    # With no other GPU it waits, says for whom, and goes on when the stranger has gone.
+    write_gpus(space, used)
+    run = space.start("run", "workflow.yaml", "--no-tui", "-f", "auto")
+    assert run.stdout is not None
+    said = ""
+    while "which is no job of ours" not in said:
+        line = run.stdout.readline()
+        assert line, said
+        said += line
+    assert f"for GPU 0: used by process {stranger.pid} (sleep, user " in said
+    if allocation == "dynamic":
+        stranger.kill()
+        stranger.wait()
+    else:
+        write_gpus(space, {"memory_total": GB})
+    out, err = run.communicate(timeout=60)
+    assert run.returncode == 0, said + out + err
+    assert seen(space, "auto") == "0"
+
+
+def test_a_gpu_lost_under_several_is_the_one_that_nvml_names(space: Space) -> None:
+    write_gpus(space, {}, {}, {})
+    body = (
+        "if [ $OUMI_FLOW_ATTEMPT = 1 ]; then echo x > begun; "
+        "while [ ! -e go ]; do sleep 0.02; done; "
+        "echo 'RuntimeError: CUDA error: GPU is lost' >&2; exit 1; fi; " + SEEN
+    )
+    space.workflow(space.job("two", body, resources={"gpus": 2}, max_retries=1))
+    run = space.start("run", "workflow.yaml", "--no-tui")
+    wait_for(lambda: space.exists("begun"), "the job runs")
+    write_gpus(space, {}, {"lost": True}, {})
+    space.write("go", "")
+    out, err = run.communicate(timeout=60)
+    assert run.returncode == 0, out + err
+    assert "GPU 1 is lost; this run goes on without it" in out + err
+    assert seen(space, "two") == "0,2"
+    assert re.search(r"^ +1 .*lost$", space.command("gpus").out, re.M)
+
+
+def test_instances_of_a_split_gpu_are_leased_one_by_one(space: Space) -> None:
+    write_gpus(space, {"uuid": "GPU-a", "mig": ["MIG-1", "MIG-2"]})
+    body = f"{SEEN}; echo x > ${{{{ job.name }}}}.begun; {GO}"
+    space.workflow(*(space.job(f"j{i}", body, resources={"gpu": 0}) for i in range(2)))
+    run = space.start("run", "workflow.yaml", "--no-tui", "-j4")
+    wait_for(lambda: space.exists("j0.begun") and space.exists("j1.begun"), "both run")
+    table = space.command("gpus").out
+    assert "j0 of run" in table
+    assert "j1 of run" in table
+    space.write("go", "")
+    run.communicate(timeout=60)
+    assert {seen(space, "j0"), seen(space, "j1")} == {"MIG-1", "MIG-2"}
+
+
+def test_three_workflows_share_two_gpus_in_turn(space: Space) -> None:
+    """18 jobs, beside a process that keeps a core busy."""
+    have(space, 2)
+    body = (
+        "mkdir busy-$CUDA_VISIBLE_DEVICES || echo $OUMI_FLOW_JOB >> met; sleep 0.2; "
+        "echo ${{ workflow.name }} >> order; rmdir busy-$CUDA_VISIBLE_DEVICES"
+    )
+    names = ["one", "two", "three"]
+    for name in names:
+        space.workflow(
+            *(space.job(f"j{i}", body, resources={"gpu": "auto"}) for i in range(6)),
+            name=name,
+            output_dir=f"out-{name}",
+            path=f"{name}.yaml",
+        )
+    # Nobody begins before all stand in line.
+    gate = f"echo x >> begun; {GO}"
+    space.workflow(space.job("both", gate, resources={"gpus": 2}), path="gate.yaml")
+    first = space.start("run", "gate.yaml", "--no-tui")
+    wait_for(lambda: space.exists("begun"), "both GPUs are held")
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
+        runs = [space.start("run", f"{name}.yaml", "--no-tui", "-q") for name in names]
+        wait_for(lambda: len(waiters(space)) == 3, "all three stand in line")
+        space.write("go", "")
+        for run in [first, *runs]:
+            out, err = run.communicate(timeout=120)
+            assert run.returncode == 0, out + err
+        busy.kill()
+    assert not space.exists("met")
+    order = space.read("order").split()
+    assert len(order) == 18
+    # In turn, when a run that has just had one could as well have had the next.
+    assert all(order[:12].count(name) >= 2 for name in names), order
+
+
+def waiters(space: Space) -> list[str]:
+    rows = json.loads(space.command("gpus", "--json").out)
+    return [str(word) for word in rows[0]["waiting"]]
+
+
+def test_a_wide_job_gets_its_turn_among_single_ones_of_another_run(space: Space) -> None:
+    have(space, 8)
+    single = "[ -e done ] || sleep 0.$((RANDOM % 5 + 1))"
+    space.workflow(
+        *(space.job(f"s{i:03}", single, resources={"gpu": "auto"}) for i in range(300)),
+        resources={"max_parallel": 8},
+    )
+    space.workflow(
+        space.job("wide", f"{SEEN}; ls ran.log && wc -l < ran.log > after", resources={"gpus": 8}),
+        name="wide",
+        output_dir="out-wide",
+        path="wide.yaml",
+    )
+    patience = {"OUMI_FLOW_GPU_PATIENCE": "1"}
+    many = space.start("run", "workflow.yaml", "--no-tui", "-q", **patience)
+    wait_for(lambda: space.exists("ran.log"), "the single ones are at it")
+    wide = space.command("run", "wide.yaml", "--no-tui", **patience)
+    assert wide.code == 0, wide.text
+    assert seen(space, "wide") == "0,1,2,3,4,5,6,7"
+    assert many.poll() is None
+    assert int(space.read("after")) < 300
+    space.write("done", "")
+    many.communicate(timeout=120)
+    assert many.returncode == 0
 
 
 def test_the_flag_narrows_the_gpus_or_takes_them_away(space: Space) -> None:
@@ -170,9 +316,10 @@ def test_a_gpu_held_by_another_run_is_waited_for_in_words(space: Space) -> None:
     wait_for(lambda: space.exists("begun"), "the first run holds the GPU")
     run_id = json.loads(space.command("status", "--json").out)[0]["run_id"]
     table = space.command("gpus")
-    assert f"holder of run {run_id}" in table.out
+    assert re.search(rf"holder of run {run_id}, user \w+, since \d\d:\d\d", table.out)
     rows = json.loads(space.command("gpus", "--json").out)
     assert run_id in rows[0]["holder"]
+    assert rows[0]["waiting"] == []
     space.workflow(
         space.job("waiter", SEEN, resources={"gpu": "auto"}),
         space.job("free"),
@@ -187,15 +334,38 @@ def test_a_gpu_held_by_another_run_is_waited_for_in_words(space: Space) -> None:
         line = second.stdout.readline()
         assert line, said
         said += line
-    assert f"for GPU 0: held by run {run_id}" in said
+    assert re.search(
+        rf"for GPU 0: held by run {run_id}, user \w+, job holder since \d\d:\d\d", said
+    )
     status = space.command("status", "two.yaml").out
     assert f"held by run {run_id}" in status
+    # A third one is behind it, and says so.
+    space.workflow(
+        space.job("third", SEEN, resources={"gpu": "auto"}),
+        name="three",
+        output_dir="out3",
+        path="three.yaml",
+    )
+    third = space.start("run", "three.yaml", "--no-tui")
+    assert third.stdout is not None
+    heard = ""
+    while "in line" not in heard:
+        line = third.stdout.readline()
+        assert line, heard
+        heard += line
+    assert "2nd in line" in heard
+    rows = json.loads(space.command("gpus", "--json").out)
+    assert [words.split(" of ")[0] for words in rows[0]["waiting"]] == ["waiter", "third"]
+    table = space.command("gpus")
+    assert re.search(r"1st in line.* waiter of run .*\n.*2nd in line.* third of run", table.out)
     assert "free" in space.ran()
     space.write("go", "")
     out, _ = second.communicate(timeout=60)
     assert second.returncode == 0, said + out
     assert seen(space, "waiter") == "0"
     first.communicate(timeout=60)
+    third.communicate(timeout=60)
+    assert seen(space, "third") == "0"
 
 
 def test_waiting_for_a_gpu_can_be_cancelled(space: Space) -> None:

@@ -40,7 +40,8 @@ METRICS = [
 GPUS = [
     GpuRow(0, "NVIDIA H100", 41_000_000_000, 85_000_000_000, 97.0, "train-1e-4 of run R, user U"),
     GpuRow(1, "NVIDIA H100", 0, 85_000_000_000, 0.0),
-    GpuRow(2, "NVIDIA H100", 4_000_000_000, 85_000_000_000, 40.0, stranger=True),
+    GpuRow(2, "NVIDIA H100", 4_000_000_000, 85_000_000_000, 40.0, stranger="used by process 7"),
+    GpuRow(3, lost=True),
 ]
 
 
@@ -148,7 +149,8 @@ def test_gpus() -> None:
         "GPU  name         busy              memory  held by\n"
         "  0  NVIDIA H100   97%  41.0 GB of 85.0 GB  train-1e-4 of run R, user U\n"
         "  1  NVIDIA H100    0%      0 B of 85.0 GB  free\n"
-        "  2  NVIDIA H100   40%   4.0 GB of 85.0 GB  used by a process outside oumi-flow"
+        "  2  NVIDIA H100   40%   4.0 GB of 85.0 GB  used by process 7\n"
+        "  3                                         lost"
     )
     assert not too_wide(gpus_table(GPUS, Theme(width=40)), 40)
     assert gpus_table([], PIPE) == "no GPUs found: jobs run on the CPU"

@@ -73,6 +73,7 @@ class Pool:
         self.held: dict[int, Any] = {}
         self.aside: set[int] = set()
         self.left: list[GpuRequest] = []  # who does not wait any more
+        self.used: set[int] = set()  # by processes that hold no token
         self.tries = 0
         self.fault: Exception | None = None
 
@@ -110,8 +111,8 @@ class Pool:
     def leave(self, request: GpuRequest) -> None:
         self.left.append(request)
 
-    def strangers(self) -> Mapping[int, str]:
-        return {}
+    def free_of_strangers(self, allowed: Sequence[int]) -> tuple[int, ...]:
+        return tuple(gpu for gpu in allowed if gpu not in self.used)
 
     def waiting_for(self, request: GpuRequest, allowed: Sequence[int] | None = None) -> str:
         return "GPU 0: held by run R, user U" if "stranger" in self.held.values() else ""
@@ -609,6 +610,42 @@ def test_fixed_allocation_binds_jobs_when_the_run_begins() -> None:
     assert bench.ran == ["a", "b"]
     bench.end("b")
     assert bench.ran == ["a", "b", "d"]  # c waits for GPU 0, which a has
+
+
+def test_fixed_allocation_leaves_out_gpus_that_others_use() -> None:
+    pool = Pool(3)
+    pool.used = {1}
+    jobs = [job(name, gpu=GpuRequest(1)) for name in "abc"]
+    bench = Bench(*jobs, pool=pool, allocation="fixed").settle()
+    assert bench.ran == ["a", "b"]
+    assert [event.devices for event in bench.of(JobStarted)] == [("0",), ("2",)]
+
+
+def test_without_a_slot_nobody_stands_in_line_for_a_gpu() -> None:
+    pool = Pool(1)
+    pool.held[0] = "stranger"
+    bench = Bench(job("a", gpu=GpuRequest(1)), job("b"), job("c"), pool=pool, max_parallel=2)
+    bench.settle()
+    assert bench.loop.next_due() is None  # b and c have both slots
+    assert pool.left == [GpuRequest(1)]
+    pool.held.clear()
+    bench.end("b")
+    assert bench.ran == ["b", "c", "a"]
+
+
+def test_what_is_in_the_way_is_said_anew_when_it_changes_but_ever_more_rarely() -> None:
+    class Busy(Pool):
+        def waiting_for(self, request: GpuRequest, allowed: Sequence[int] | None = None) -> str:
+            return f"GPU 0: held by run R{self.tries // 10}, user U"
+
+    pool = Busy(1)
+    pool.held[0] = "stranger"
+    bench = Bench(job("a", gpu=GpuRequest(1)), pool=pool).settle()
+    for _ in range(6000):
+        bench.tick(0.05)
+    told = [event.waiting_for for event in bench.of(JobQueued)]
+    assert 5 <= len(told) <= 12  # in five minutes, of 600 holders
+    assert len(set(told)) == len(told)
 
 
 def test_a_lost_gpu_is_set_aside_and_the_retry_goes_elsewhere() -> None:

@@ -304,7 +304,9 @@ def test_nobody_is_put_beside_a_stranger_who_did_not_ask_for_it(
     pool = host.pool()
     bound = GpuRequest(-1, (0,))
     words = f"used by process {stranger.pid} (sleep, user {user_name()}), which is no job of ours"
-    assert pool.strangers() == {0: words}
+    assert pool.strangers() == {"gpu-0": words}
+    assert pool.free_of_strangers((0, 1)) == (1,)
+    assert pool.free_of_strangers((0,)) == (0,)
     assert host.lease(pool, strategy=strategy).devices == (1,)
     for auto in (ANY, bound, GpuRequest(2)):
         assert pool.try_lease(auto, strategy=strategy) is None
