@@ -22,7 +22,7 @@ import pytest
 from oumi_flow.executors.base import TOKEN_VARIABLE
 from oumi_flow.executors.processes import supervisors_at
 from tests.faults.lost import Lasting, assert_all_let_go, processes_of
-from tests.flow.conftest import Space
+from tests.flow.conftest import Space, wait_for
 
 EXHAUSTIVE = os.environ.get("OUMI_FLOW_EXHAUSTIVE") == "1"
 ROUNDS = 200 if EXHAUSTIVE else 25
@@ -108,16 +108,25 @@ class World(Lasting):
             words.append(f"edit {name}")
         runs = [space.start(*RUN) for _ in range(2 if rng.random() < 0.15 else 1)]
         others = []
-        time.sleep(rng.uniform(0.1, 1.2))
+        kinds = rng.choice(KINDS)
+        if kinds != {"runner"}:  # a kill before there is anybody else would be one of the runner
+
+            def somebody_is_there() -> bool:
+                return any(job for _, _, job in self.there()) or all(
+                    one.poll() is not None for one in runs
+                )
+
+            wait_for(somebody_is_there, "jobs, or the end")
+        time.sleep(rng.uniform(0.0, 0.5 if len(kinds) > 1 or "runner" not in kinds else 1.2))
         if rng.random() < 0.1:
             others.append(space.start("cancel", "workflow.yaml"))
             words.append("cancel")
             self.killed.update(dict.fromkeys(self.reads, 1))
-        victims = self.victims(runs)
+        victims = self.victims(kinds, runs)
         for kind, pid in victims:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            self.kills[kind.partition(":")[0]] += 1
+            self.kills[kind] += 1
         words.append(f"kill {', '.join(kind for kind, _ in victims) or 'nobody'}")
         for process in runs + others:
             out, err = process.communicate(timeout=120)
@@ -126,13 +135,21 @@ class World(Lasting):
             assert process.returncode in (0, 1, 3, -9), (process.returncode, out + err)
         return "; ".join(words)
 
-    def victims(self, runs: list[subprocess.Popen[str]]) -> list[tuple[str, int]]:
-        """Whom to kill, as (kind, pid); a supervisor or a process of a job with the job's name."""
+    def victims(self, kinds: set[str], runs: list[subprocess.Popen[str]]) -> list[tuple[str, int]]:
+        """Whom of these kinds to kill, as (kind, pid): each runner, and of the others the most."""
         rng = self.rng
-        kinds = rng.choice(KINDS)
-        there: list[tuple[str, int]] = []
-        if "runner" in kinds:
-            there += [("runner", one.pid) for one in runs if one.poll() is None]
+        found = [("runner", one.pid) for one in runs if "runner" in kinds and one.poll() is None]
+        for kind, pid, job in self.there():
+            if kind in kinds and rng.random() < 0.7:
+                found.append((kind, pid))
+                # The job may just have come to its end, of which nobody else knew.
+                self.killed[job] += 1
+        rng.shuffle(found)
+        return found
+
+    def there(self) -> list[tuple[str, int, str]]:
+        """Who lives below the runners: kind, pid, and whose job it is."""
+        found = []
         out = self.space.root / "out"
         jobs = {pid: Path(path).parts[-2] for pid, path in supervisors_at([str(out)])}
         for pid in processes_of(self.space):
@@ -143,17 +160,13 @@ class World(Lasting):
                 continue
             job = next((v[14:].decode() for v in environ if v.startswith(b"OUMI_FLOW_JOB=")), "")
             is_job = any(v.startswith(TOKEN_VARIABLE.encode()) for v in environ)
-            if comm == "oumi-flow-serve" and "server" in kinds:
-                there.append(("server", pid))
-            elif comm == "oumi-flow-job" and "supervisor" in kinds and rng.random() < 0.6:
-                there.append(("supervisor", pid))
-                # Its job may just have come to its end, of which nobody else knew.
-                self.killed[jobs.get(pid, "")] += 1
-            elif is_job and "job" in kinds and rng.random() < 0.6:
-                there.append((f"job:{job}", pid))
-                self.killed[job] += 1
-        rng.shuffle(there)
-        return there
+            if comm == "oumi-flow-serve":
+                found.append(("server", pid, ""))
+            elif comm == "oumi-flow-job":
+                found.append(("supervisor", pid, jobs.get(pid, "")))
+            elif is_job:
+                found.append(("job", pid, job))
+        return found
 
     def check(self) -> None:
         """At any time: nobody was there twice, and nothing was made twice."""
@@ -184,5 +197,9 @@ def test_random_kills_end_in_a_clean_build(space: Space) -> None:
         for pid in processes_of(space):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-    print(f"{ROUNDS} rounds, killed {dict(world.kills)}")
+    started, ended = world.count_effects()
+    print(
+        f"{ROUNDS} rounds, killed {dict(world.kills)}; "
+        f"{started.total()} starts, {ended.total()} ends of jobs"
+    )
     assert world.kills["runner"] >= ROUNDS // 5
