@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -157,7 +158,8 @@ def test_a_checkpoint_that_the_kill_cut_off_is_passed_over(space: Training) -> N
 
 
 @pytest.mark.parametrize(
-    "leaves", ["empty", "binary", "folder", "link", "file", "no state", "state alone", "fifo"]
+    "leaves",
+    ["empty", "binary", "folder", "link", "file", "no state", "state alone", "fifo", "zeros"],
 )
 def test_what_only_looks_like_a_checkpoint_is_passed_over(space: Training, leaves: str) -> None:
     space.prepare()
@@ -170,6 +172,9 @@ def test_what_only_looks_like_a_checkpoint_is_passed_over(space: Training, leave
         fake.write_text("no folder")
     elif leaves == "link":
         fake.symlink_to("nowhere")
+    elif leaves == "zeros":  # what the machine going down may leave of a young file
+        shutil.copytree(space.root / "out/t/checkpoint-20", fake)
+        (fake / "optimizer.pt").write_bytes(bytes(22))
     else:
         fake.mkdir()
         state = fake / "trainer_state.json"
