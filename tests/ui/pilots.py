@@ -66,7 +66,7 @@ def drive(
     async def live() -> None:
         theme = Theme(color=color, encoding=encoding)
         app = FlowApp(source, theme, settings, clock=lambda: source.now)
-        async with app.run_test(size=size) as pilot:
+        async with app.run_test(size=size, notifications=True) as pilot:
             await pilot.pause()
             await story(At(pilot, app, source))
         if app.fault is not None:

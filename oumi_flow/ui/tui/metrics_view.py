@@ -28,6 +28,7 @@ from oumi_flow.ui.tui import metrics_table as tables
 from oumi_flow.ui.tui.curves import MOST_CURVES, CurvesView
 from oumi_flow.ui.tui.painted import Painted
 from oumi_flow.ui.tui.source import Source
+from oumi_flow.ui.tui.text_pane import keep_ascii
 from oumi_flow.ui.tui.theme import Look
 
 if TYPE_CHECKING:
@@ -274,6 +275,9 @@ class Grid(ScrollView, can_focus=True):
             self.chosen = self._order[0].job if self._order else ""
         self.virtual_size = Size(theme.width, len(self._order) + 1)
         self.refresh()
+
+    def on_mount(self) -> None:
+        keep_ascii(self, self.look)
 
     def on_resize(self) -> None:
         self.redraw()

@@ -8,10 +8,23 @@ from typing import ClassVar
 from textual.binding import Binding
 from textual.geometry import Size
 from textual.scroll_view import ScrollView
+from textual.scrollbar import ScrollBarRender
 from textual.strip import Strip
 
 from oumi_flow.ui.theme import Line
 from oumi_flow.ui.tui.theme import Look
+
+
+class _PlainBar(ScrollBarRender):
+    """Whole cells only: the parts of cells that Textual draws the ends with are not ASCII."""
+
+    VERTICAL_BARS: ClassVar = [" "] * 8
+
+
+def keep_ascii(widget: ScrollView, look: Look) -> None:
+    """The scrollbar in characters that the terminal has."""
+    if not look.theme.unicode:
+        widget.vertical_scrollbar.renderer = _PlainBar  # type: ignore[misc]
 
 
 class TextPane(ScrollView, can_focus=True):
@@ -43,6 +56,9 @@ class TextPane(ScrollView, can_focus=True):
             self.lines = lines
             self.virtual_size = Size(width, len(lines))
             self.refresh()
+
+    def on_mount(self) -> None:
+        keep_ascii(self, self.look)
 
     def on_resize(self) -> None:
         self.repaint()
