@@ -133,18 +133,20 @@ class TokenPool:
         free = self._free(ticket.usable)
         if _is_auto(request):
             free -= self._sight.vetoed(free).keys()
+        firsts = [
+            _Stander(self._ticket(other, allowed), aged=age >= self._patience)
+            for other, age in (before or {}).items()
+        ]
         taken = None
         if all(len(free.intersection(tokens)) >= count for count, tokens in ticket.needs):
             mine = _Stander(ticket)
             if strategy == "load_balanced":
                 mine = _Stander(self._least_busy_first(ticket), choosy=True)
-            firsts = [
-                _Stander(self._ticket(other, allowed), aged=age >= self._patience)
-                for other, age in (before or {}).items()
-            ]
             taken = self._take_in_turn(request, mine, firsts, waited or 0.0)
         if taken is None:
-            if waited is not None:
+            if any(first.aged and first.ticket.usable & ticket.usable for first in firsts):
+                self.leave(request)  # others should not keep for it what it will not take
+            elif waited is not None:
                 self._stand().stand(request, ticket, waited)
             return None
         self.leave(request)

@@ -31,6 +31,7 @@ class Sight:
         # NVML counts processes as the whole machine does; in a container their numbers are not
         # ours, and one that we do not see may well live.
         self._sees_all = "OUMI_FLOW_FAKE_GPUS" in environ or _sees_all_processes()
+        self._has_nvml = "OUMI_FLOW_FAKE_GPUS" in environ or any(gpu.uuid for gpu in gpus)
         self._seen = {gpu.token: gpu for gpu in gpus}
         self._asked = time.monotonic()
         self._kept = _KEPT
@@ -76,12 +77,12 @@ class Sight:
         return found
 
     def _ask(self) -> None:
+        self._asked = time.monotonic()
         try:
             there = survey(self._environ)
         except FlowError:  # the file that stands in is just being written
-            there = ()
-        self._asked = time.monotonic()
-        self._kept = _KEPT if there or "OUMI_FLOW_FAKE_GPUS" in self._environ else _BLIND
+            return
+        self._kept = _KEPT if there or self._has_nvml else _BLIND
         now = {gpu.token: gpu for gpu in there}
         # NVML knows no UUID of one that is lost.
         lost = {gpu.index for gpu in there if gpu.lost}

@@ -100,13 +100,6 @@ def stranger() -> Iterator[subprocess.Popen[bytes]]:
         process.kill()
 
 
-def waits(space: Space, job: str, path: str = "workflow.yaml") -> str:
-    """What `status` says that a job waits for."""
-    status = json.loads(space.command("status", path, "--json").out)
-    (row,) = [row for row in status["jobs"] if row["job"] == job]
-    return str(row.get("waiting_for", ""))
-
-
 @pytest.mark.parametrize("allocation", ["dynamic", "fixed", "load_balanced"])
 def test_a_strangers_gpu_is_left_alone_until_it_is_free(
     space: Space, stranger: subprocess.Popen[bytes], allocation: str
@@ -403,6 +396,15 @@ def test_cost_is_in_the_plan_and_in_the_summary(space: Space) -> None:
     assert float(expected[1]) >= 24
     status = json.loads(space.command("status", "workflow.yaml", "--json").out)
     assert status["cost"] == pytest.approx(float(spent[1]), abs=0.01)
+
+
+def test_a_patience_that_is_no_number_is_refused(space: Space) -> None:
+    have(space, 1)
+    space.workflow(space.job("a", resources={"gpu": "auto"}))
+    result = space.run(OUMI_FLOW_GPU_PATIENCE="soon")
+    assert result.code == 2, result.text
+    assert 'OUMI_FLOW_GPU_PATIENCE: expected seconds such as 60, got "soon"' in result.err
+    assert space.ran() == []
 
 
 def test_gpus_without_any(space: Space) -> None:

@@ -441,6 +441,58 @@ def test_mig_instances_have_tokens_of_their_own(host: Host) -> None:
     assert host.lease(pool).visible == "1"
 
 
+# the line
+
+NARROW, WIDE = GpuRequest(1), GpuRequest(2)
+
+
+def test_with_nobody_in_line_there_is_no_ticket(host: Host) -> None:
+    pool = host.pool(some(2))
+    lease = host.lease(pool, waited=100.0)
+    assert list((host.root / "locks").glob("*/queue")) == []
+    assert pool.try_lease(WIDE, waited=0.01) is None  # a moment needs none either
+    assert list((host.root / "locks").glob("*/queue")) == []
+    lease.close()
+
+
+def test_whoever_waits_longer_goes_first_whatever_is_asked_later(host: Host) -> None:
+    holder, first, second = (host.pool(some(1), run) for run in ("holder", "first", "second"))
+    lease = host.lease(holder, holder="train")
+    assert second.try_lease(NARROW, waited=1.0, holder="b") is None
+    assert first.try_lease(NARROW, waited=2.0, holder="a") is None
+    assert [ticket.run for ticket in holder.waiting()] == ["first", "second"]
+    lease.close()
+    assert holder.try_lease(NARROW) is None
+    assert second.try_lease(NARROW, waited=1.0, holder="b") is None
+    words = f"GPU 0: kept for run first, user {user_name()}, job a, first in line"
+    assert second.waiting_for(NARROW) == words
+    host.lease(first, NARROW, waited=2.0, holder="a").close()
+    host.lease(second, NARROW, waited=1.0, holder="b").close()
+    assert holder.waiting() == ()
+
+
+def test_a_request_that_is_given_up_leaves_the_line(host: Host) -> None:
+    lease = host.lease(host.pool(some(1)))
+    pool, other = host.pool(some(1), "run-2"), host.pool(some(1), "run-3")
+    assert pool.try_lease(NARROW, waited=1.0) is None
+    lease.close()
+    assert other.try_lease(NARROW) is None
+    pool.leave(NARROW)
+    host.lease(other, NARROW)
+
+
+def test_inside_a_run_one_that_waits_for_long_is_not_overtaken_by_those_behind(host: Host) -> None:
+    host.environ["OUMI_FLOW_GPU_PATIENCE"] = "10"
+    lease = host.lease(host.pool(some(2), "holder"))
+    pool, other = host.pool(some(2)), host.pool(some(2), "other")
+    assert host.lease(pool, NARROW, waited=0.0, before={WIDE: 5.0}).devices == (1,)
+    host.leases.pop().close()
+    assert pool.try_lease(NARROW, waited=20.0, before={WIDE: 11.0}) is None
+    # It does not stand in line meanwhile: others may have what it will not take.
+    assert host.lease(other, NARROW).devices == (1,)
+    lease.close()
+
+
 # the folder
 
 
