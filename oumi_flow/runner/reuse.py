@@ -18,6 +18,9 @@ from oumi_flow.model import MISSING, Code, Evidence, Job, Step, Trace
 from oumi_flow.store import Store
 from oumi_flow.store.cache import Abandoned, Found, RunCache, keeps, words
 
+# No clock says so; calendars end somewhere, and an entry may come from anybody.
+_NEVER = 1e11
+
 
 class Reuse:
     """`software` as in `judge`: what was made by another version is not taken then."""
@@ -136,6 +139,8 @@ class Reuse:
 
     def _fits(self, job: Job, trace: Trace) -> bool:
         if trace.changed_while_ran or not _same_outputs(job, trace):
+            return False
+        if not 0 <= trace.started <= trace.finished < _NEVER:
             return False
         return all(trace.versions.get(tool, now) == now for tool, now in self._software.items())
 

@@ -225,12 +225,15 @@ def test_a_full_disk_loses_nothing(space: Space, disk: Path) -> None:
     assert "2\n" in kept, kept
 
 
-def test_what_lies_on_another_disk_stays_there(space: Space, disk: Path) -> None:
+@pytest.mark.parametrize("flags", [(), ("--cache", "shared")])
+def test_what_lies_on_another_disk_stays_there(
+    space: Space, disk: Path, flags: tuple[str, ...]
+) -> None:
     for value in (1, 2, 1):
         space.workflow(
             space.job("a", f"cat a.txt >> old.txt || true; echo {value} > a.txt", outputs=["a.txt"])
         )
-        result = space.run()
+        result = space.run(*flags)
         assert result.code == 0, result.text
         assert "warning" not in result.text
     assert space.ran() == ["a"] * 3

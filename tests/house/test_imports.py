@@ -115,6 +115,7 @@ def test_a_run_with_nothing_to_do_imports_nothing_heavy_and_starts_nothing(
     assert not again.started
     assert "oumi_flow.runner.loop" not in again.modules
     assert "oumi_flow.load.build" not in again.modules
+    assert "oumi_flow.store.cache" not in again.modules
     runs = list((tmp_path / "outputs" / "small" / ".oumi-flow" / "runs").iterdir())
     assert len(runs) == 1  # the first one; no run folder for doing nothing
 

@@ -23,6 +23,7 @@ from oumi_flow.store.cache.shelves import (
     FOLDER,
     STATE,
     Shelf,
+    device_of,
     shelves_of,
     survey,
     taken_from,
@@ -178,7 +179,7 @@ class RunCache:
         if self.shared is None or kept is None:
             return None
         shelves = self.shelves(job, kept.trace.outputs)
-        if shelves is None:
+        if shelves is None or not self._is_near(shelves):
             return None
         self._files.make_folder(self.folder)
         incoming = f"{self.folder}/{entry.GONE}{secrets.token_hex(8)}"
@@ -219,7 +220,7 @@ class RunCache:
     def share(self, job: Job, trace: Trace) -> None:
         """Copy a result that was just made to the shared cache. Raises OSError, FlowError."""
         shelves = self.shelves(job, trace.outputs)
-        if self.shared is None or shelves is None:
+        if self.shared is None or shelves is None or not self._is_near(shelves):
             return
         with suppress(Abandoned):
             self.shared.keep(trace, taken_from(shelves, job, trace.outputs), self.goes_on)
@@ -230,6 +231,11 @@ class RunCache:
 
     def goes_on(self) -> bool:
         return self._go_on
+
+    def _is_near(self, shelves: Sequence[Shelf]) -> bool:
+        """Whether all of it lies on the file system of our own cache, by way of which it comes."""
+        near = device_of(self.folder)
+        return all(device_of(shelf.folder) == near for shelf in shelves)
 
     def shelves(self, job: Job, outputs: Mapping[str, Evidence]) -> list[Shelf] | None:
         return shelves_of(job, self._paths.job_state(job.name), outputs)

@@ -126,6 +126,17 @@ def survey(moved: Iterable[Moved]) -> Survey:
     return Survey(size, hasher.hexdigest(), odd)
 
 
+def device_of(path: str) -> int:
+    """The file system of a folder, or of where it would be made. Raises OSError."""
+    while True:
+        try:
+            return os.stat(path or ".").st_dev
+        except (FileNotFoundError, NotADirectoryError):
+            if not path.strip("/"):
+                raise
+            path = os.path.dirname(path.rstrip("/"))
+
+
 def _walk(top: str, names: Iterable[str]) -> Iterator[tuple[str, os.stat_result]]:
     waiting = sorted(names, reverse=True)
     while waiting:
