@@ -47,6 +47,9 @@ class FlowApp(App[None]):
     CSS = """
     ToastRack { align-horizontal: right; }
     Toast { padding: 0 1; width: auto; max-width: 60; }
+    .-ascii * { scrollbar-size: 0 0; }
+    .-ascii .box { border: ascii $primary; }
+    .-ascii Toast { border: ascii $primary; }
     """
     BINDINGS: ClassVar = [
         *bindings(ALWAYS),
@@ -85,6 +88,7 @@ class FlowApp(App[None]):
         theme = textual_theme(self.look.name)
         self.register_theme(theme)
         self.theme = theme.name
+        self.set_class(not self.look.theme.unicode, "-ascii")
         self.set_keymap(dict(self.settings.keys))
         self.set_interval(TICK_SECONDS, self._tick)
 

@@ -64,7 +64,7 @@ class Question(ModalScreen[str]):
         self._look, self._title, self._text, self._answers = look, title, lines, answers
 
     def compose(self) -> ComposeResult:
-        with Vertical() as box:
+        with Vertical(classes="box") as box:
             box.border_title = self._look.theme.text(self._title).replace("[", r"\[")
             with VerticalScroll(classes="text", can_focus=False):
                 yield Painted(self._look, self._lines)
@@ -113,7 +113,7 @@ class Page(ModalScreen[None]):
         self._look, self._title, self._text, self._hang = look, title, lines, hang
 
     def compose(self) -> ComposeResult:
-        with VerticalScroll() as box:
+        with VerticalScroll(classes="box") as box:
             box.border_title = self._look.theme.text(self._title).replace("[", r"\[")
             yield Painted(self._look, self._lines)
 

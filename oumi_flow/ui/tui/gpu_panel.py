@@ -37,7 +37,7 @@ class GpuPanel(ModalScreen[None]):
     BINDINGS: ClassVar = [Binding("escape,enter,q,g", "leave", "back", show=False)]
 
     def compose(self) -> ComposeResult:
-        with VerticalScroll() as box:
+        with VerticalScroll(classes="box") as box:
             box.border_title = "GPUs"
             yield Painted(self.app.look, self._lines, id="gpu-lines")
 

@@ -252,8 +252,8 @@ class MainScreen(Screen[None]):
         self._repaint_rules()
 
     def _repaint_rules(self) -> None:
-        for part in ("#top-rule", "#log-rule"):
-            self.query_one(part, Painted).repaint()
+        for part in self.query("#top-rule, #log-rule").results(Painted):
+            part.repaint()
 
     def on_job_list_chosen(self, event: JobList.Chosen) -> None:
         self._logged = event.job
@@ -272,7 +272,7 @@ class MainScreen(Screen[None]):
         self.query_one("#log-rule", Painted).repaint()
 
     def on_log_view_moved(self) -> None:
-        self.query_one("#log-rule", Painted).repaint()
+        self._repaint_rules()
 
     def on_job_list_opened(self, event: JobList.Opened) -> None:
         self.app.open_job(event.job)

@@ -58,7 +58,7 @@ class Palette(ModalScreen[Choice | None]):
         self._top = 0
 
     def compose(self) -> ComposeResult:
-        with Vertical() as box:
+        with Vertical(classes="box") as box:
             box.border_title = "Do"
             yield Input(placeholder="an action, or the name of a job", compact=True)
             yield Painted(self._look, self._lines, id="found")
