@@ -30,6 +30,7 @@ from oumi_flow.ui.tui.log_view import LogView
 from oumi_flow.ui.tui.painted import Painted
 from oumi_flow.ui.tui.source import JobFacts, Source
 from oumi_flow.ui.tui.text_pane import TextPane
+from oumi_flow.ui.tui.theme import rule
 
 if TYPE_CHECKING:
     from textual import events
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 PAGES = ("log", "curves", "config", "command", "files", "attempts", "why")
 _BAR = 20
+_RULE_FROM = 18  # lines from which there is one to spare below the row of pages
 _COMMON = (("Tab", "page"), ("?", "help"), ("Esc", "back"))
 _HINTS = {
     "log": (("f", "follow"), ("/", "search"), ("e", "error"), ("w", "wrap"), ("[ ]", "attempts")),
@@ -81,12 +83,17 @@ class JobDetail(Screen[None]):
         look = self.app.look
         yield Painted(look, self._head, id="head")
         yield Tabs(look, self._tabs, id="tabs")
+        yield Painted(look, lambda width: [rule(width, look)], id="rule")
         yield Vertical(id="pages")
         yield Painted(look, self._hints, id="hints")
 
     def on_mount(self) -> None:
         self._read_facts()
         self.action_page(self.page)
+
+    def on_resize(self, event: events.Resize) -> None:
+        for line in self.query("#rule"):
+            line.display = event.size.height >= _RULE_FROM
 
     def tick(self, changed: bool) -> None:
         """Called a few times a second."""
