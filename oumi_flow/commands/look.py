@@ -210,6 +210,7 @@ def metrics(options: argparse.Namespace) -> int:
     """Jobs × metrics × the config keys that differ."""
     from oumi_flow.commands import numbers
     from oumi_flow.commands.opening import open_all
+    from oumi_flow.ui import metric_rows
     from oumi_flow.ui.tables import metrics_table
     from oumi_flow.ui.theme import theme_of
 
