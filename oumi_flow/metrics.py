@@ -192,7 +192,8 @@ def _of_tuning(job: Job, since: float) -> dict[str, float]:
         and (value := parse.number_of(row.get(column))) is not None
         and math.isfinite(value)
     ]
-    numbers = {"trials": float(len(table))}
+    # A trial that was killed stays RUNNING in its study for ever.
+    numbers = {"trials": float(sum(row.get("state") != "RUNNING" for row in table))}
     if scored:
         choose = max if direction == "maximize" else min
         value, row = choose(scored, key=lambda item: item[0])

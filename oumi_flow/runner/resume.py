@@ -29,7 +29,8 @@ def goes_on_by_itself(job: Job, spec: VerbSpec) -> bool:
     if not spec.resumes_alone:
         return False
     if spec.name == "tune":
-        # Without both, optuna refuses the study's name or starts a new one.
+        # Without both, optuna refuses the study's name or starts a new one. With them oumi keeps
+        # the trials that ended and runs `n_trials` more.
         config = job.parts.get("config", {})
         return bool(config.get("tuning.storage")) and config.get("tuning.load_if_exists") is True
     return True

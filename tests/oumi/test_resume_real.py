@@ -90,7 +90,7 @@ class Real(Space):
         super().__init__(root)
         for name in ("tiny-model", "data", "configs"):
             shutil.copytree(tiny / name, self.root / name)
-        keep = ("HF_", "TRANSFORMERS_", "DO_NOT", "CUDA_")
+        keep = ("HF_", "TRANSFORMERS_", "DO_NOT", "CUDA_", "OUMI_FLOW_HOME")
         self.env |= {key: value for key, value in oumi_env.items() if key.startswith(keep)}
         self.env |= {"OUMI_FLOW_OUMI": shlex.join(oumi), "PYTHONWARNINGS": "default"}
 

@@ -75,6 +75,9 @@ def test_a_tuning_is_remembered_by_its_best_trial(tmp_path: Path) -> None:
     }
     up = {"tuning.evaluation_direction[0]": "maximize"}
     assert final(job_of("tune", tmp_path, up))["best_trial"] == 1
+    with open(tmp_path / "trials_results.csv", "a") as table:
+        table.write("2,,2026-01-01 00:00:00,,,0.003,RUNNING\n")
+    assert final(job_of("tune", tmp_path))["trials"] == 2, "one was cut short by a kill"
 
 
 def test_an_evaluation_is_remembered_by_task_and_metric(tmp_path: Path) -> None:
