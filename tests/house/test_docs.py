@@ -100,7 +100,9 @@ def test_every_test_of_the_fault_table_exists() -> None:
     page = (DOCS / "explanation" / "faults.md").read_text(encoding="utf-8")
     told = set(re.findall(r"\b(test_\w+)`", page))
     files = [
-        file for room in ("faults", "flow", "oumi") for file in ROOT.glob(f"tests/{room}/*.py")
+        file
+        for room in ("faults", "flow", "oumi", "ui", "unit")
+        for file in ROOT.glob(f"tests/{room}/*.py")
     ]
     there = set(re.findall(r"^def (test_\w+)", "\n".join(f.read_text() for f in files), re.M))
     assert len(told) > 40
