@@ -240,7 +240,7 @@ def world(request: pytest.FixtureRequest, space: Space) -> World:
     return World(space, request.param)
 
 
-@pytest.mark.timeout(0 if EXHAUSTIVE else 300)
+@pytest.mark.timeout(0 if EXHAUSTIVE else 1200)
 def test_killed_at_any_system_call_the_same_command_mends_it(world: World) -> None:
     points = list(enumerate(world.points()))
     if not EXHAUSTIVE:

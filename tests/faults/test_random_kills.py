@@ -176,7 +176,7 @@ class World(Lasting):
             assert count <= 1 + self.killed[name], f"{key} was made {count} times"
 
 
-@pytest.mark.timeout(0 if EXHAUSTIVE else 300)
+@pytest.mark.timeout(0 if EXHAUSTIVE else 1200)
 def test_random_kills_end_in_a_clean_build(space: Space) -> None:
     world = World(space, random.Random(SEED))
     story: list[str] = []
