@@ -38,7 +38,7 @@ def status(options: argparse.Namespace) -> int:
     from oumi_flow.commands.targets import find_target
 
     found = find_target(options.target, options)
-    board = _board(found)
+    board = board_of(found)
     if options.json:
         record = _run_record(board, now)
         names = board.running if options.running else board.rows
@@ -189,7 +189,7 @@ def errors(options: argparse.Namespace) -> int:
 
     _check_lines(options)
     found = find_target(options.file, options)
-    board = _board(found)
+    board = board_of(found)
 
     def tail(job: str) -> list[str]:
         return last_words(found.store, job, options.lines)
@@ -230,7 +230,8 @@ def metrics(options: argparse.Namespace) -> int:
 # Boards of runs -------------------------------------------------------------------------------
 
 
-def _board(found: Found) -> Board:
+def board_of(found: Found) -> Board:
+    """The run as it is now: the fold of its events, and which of its jobs live on without it."""
     from oumi_flow.board import fold
 
     store, run_id = found.store, found.run_id
@@ -273,7 +274,7 @@ def _boards_of_user(*, live_only: bool) -> list[Board]:
     boards = []
     for run in user_runs():
         store = Store(run.output_dir)
-        board = _board(Found(store, run.run_id, run.path))
+        board = board_of(Found(store, run.run_id, run.path))
         # A lost run whose jobs live on runs as far as the machine is concerned.
         if live_only and board.over and not board.running:
             continue
