@@ -63,6 +63,9 @@ def _check_flags(options: argparse.Namespace) -> None:
     from oumi_flow.commands.resources import asked_gpus
 
     asked_gpus(options)
+    for flag in ("json", "quiet", "detach"):
+        if options.tui and getattr(options, flag):
+            raise FlowError(f"--tui and --{flag} exclude each other")
     if options.max_parallel is not None and options.max_parallel < 1:
         raise FlowError(f"-j {options.max_parallel}: expected a number from 1 up")
 

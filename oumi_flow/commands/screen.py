@@ -27,11 +27,8 @@ def is_wanted(options: argparse.Namespace, by_file: bool = True) -> bool:
     forced = options.tui is True
     if options.tui is False or not (by_file or forced):
         return False
-    for flag in ("json", "quiet", "detach"):
-        if getattr(options, flag, False):
-            if forced:
-                raise FlowError(f"--tui and --{flag} exclude each other")
-            return False
+    if any(getattr(options, flag, False) for flag in ("json", "quiet", "detach")):
+        return False
     why = why_not(os.environ, forced=forced)
     if why:
         if forced:

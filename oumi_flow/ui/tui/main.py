@@ -40,6 +40,7 @@ _LOG_FROM = 18  # lines from which there is a log below the jobs
 _PANEL_FROM = 26  # … and the panel
 _RULES_FROM = 12  # … and the GPUs and titles
 _JOBS_LEAST, _JOBS_MOST = 56, 96  # columns of the jobs beside the log
+_PANEL_MOST = 8  # lines of the panel
 _CURVE = 64  # points of a loss that a card's little curve is made of
 
 
@@ -53,7 +54,7 @@ class MainScreen(Screen[None]):
     MainScreen #right { width: 1fr; height: 1fr; }
     MainScreen #wall { width: 1; height: 1fr; }
     MainScreen #jobs { height: 1fr; }
-    MainScreen #panel { height: auto; max-height: 10; }
+    MainScreen #panel { height: auto; }
     MainScreen #log { height: 1fr; padding: 0 0 0 1; }
     MainScreen #filter { height: 1; border: none; padding: 0 1; display: none; }
     MainScreen.filtering #filter { display: block; }
@@ -75,6 +76,7 @@ class MainScreen(Screen[None]):
         self._ends: dict[tuple[str, int], str] = {}  # (job, event) -> its log's last line
         self._wide = True
         self._split = 80
+        self._panel_lines = 0
 
     # -- what stands where ----------------------------------------------------------------
 
@@ -220,12 +222,14 @@ class MainScreen(Screen[None]):
         unicode = self.app.look.theme.unicode
         lines: list[Line] = [[("rule", "│" if unicode else "|")]] * self.app.size.height
         joint: Line = [("rule", "├" if unicode else "+")]
-        at = self.query_one("#panel").size.height
+        at = self._panel_lines
         return [*lines[:at], joint, *lines[at + 1 :]]
 
     def _panel(self, width: int) -> list[Line]:
         app = self.app
-        return panel.panel(app.source.board, app.look.at(width), app.clock(), self._critical)
+        lines = panel.panel(app.source.board, app.look.at(width), app.clock(), self._critical)
+        self._panel_lines = min(len(lines), _PANEL_MOST)
+        return lines[:_PANEL_MOST]
 
     def _log_rule(self, width: int) -> list[Line]:
         job = self._logged
