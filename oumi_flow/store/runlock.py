@@ -136,11 +136,20 @@ class RunLock:
             place.close()
             if error.errno != errno.EADDRINUSE:
                 return  # where there are no such sockets, the file alone has to do
-            until = time.monotonic() + _KEPT_ANEW_S
-            while (who := holder(self._paths)) is None and time.monotonic() < until:
-                time.sleep(0.02)
-            raise _held(self._paths, who or _peer(name)) from error
+            raise _held(self._paths, self._who_has(name)) from error
         self._place = place
+
+    def _who_has(self, name: bytes) -> dict[str, Any]:
+        """What the holder of our place says of itself, or the kernel of it. Waits a moment."""
+        peer = _peer(name)
+        until = time.monotonic() + _KEPT_ANEW_S
+        while time.monotonic() < until:
+            who = holder(self._paths) or {}
+            # Until it has signed, the words are those of an earlier one.
+            if who and peer.get("pid", 0) in (0, who.get("pid")):
+                return who
+            time.sleep(0.02)
+        return peer
 
     def _try(self, descriptor: int) -> bool:
         import fcntl

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.flow.conftest import Result, Space, wait_for
+from tests.flow.conftest import Result, Space, delete, wait_for
 
 
 def pipeline(space: Space) -> None:
@@ -239,7 +239,7 @@ def test_a_file_where_a_jobs_folder_belongs_fails_that_job(space: Space) -> None
 def test_an_output_folder_deleted_under_a_run_is_made_again(space: Space) -> None:
     pipeline(space)
     process = start_until_b(space)
-    shutil.rmtree(space.root / "out")
+    delete(space.root / "out")
     space.write("go", "")
     finish(process)
     assert_built(space)
@@ -248,7 +248,7 @@ def test_an_output_folder_deleted_under_a_run_is_made_again(space: Space) -> Non
 def test_a_jobs_folder_deleted_under_it_never_makes_it_done_by_half(space: Space) -> None:
     pipeline(space)
     process = start_until_b(space)
-    shutil.rmtree(space.root / "out/b")
+    delete(space.root / "out/b")
     space.write("go", "")
     finish(process)
     assert_built(space)
@@ -262,7 +262,7 @@ def test_a_project_deleted_under_a_run_ends_it(space: Space) -> None:
     )
     process = space.start("run", "workflow.yaml", "--no-tui")
     wait_for(lambda: space.exists("up") or process.poll() is not None, "a runs")
-    shutil.rmtree(space.root)
+    delete(space.root)
     result = finish(process)
     assert result.code == 1, result.text
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.flow.conftest import Result, Space, wait_for
+from tests.flow.conftest import Result, Space, delete, wait_for
 
 # A job that notices when it runs beside itself, and is over when the file `go` is there.
 ALONE = """
@@ -52,7 +52,7 @@ def take_away(space: Space, what: str) -> None:
     elif what == "lock":
         (space.root / "out/.oumi-flow/lock").unlink()
     else:
-        shutil.rmtree(space.root / {"deleted": "out", "state": "out/.oumi-flow"}[what])
+        delete(space.root / {"deleted": "out", "state": "out/.oumi-flow"}[what])
 
 
 @pytest.mark.parametrize("what", ["deleted", "state", "lock", "moved", "replaced"])
@@ -80,7 +80,7 @@ def test_no_second_run_begins_in_a_folder_taken_away_under_the_first(
 def test_a_run_whose_folder_was_deleted_can_still_be_cancelled(space: Space) -> None:
     build(space)
     first = start(space)
-    shutil.rmtree(space.root / "out")
+    delete(space.root / "out")
     wait_for(lambda: "running" in space.command("status", "workflow.yaml").out, "it is back")
     result = space.command("cancel", "workflow.yaml")
     assert (result.code, finish(first).code) == (0, 1), result.text
@@ -95,7 +95,7 @@ def test_a_run_that_lost_its_folder_to_another_ends(space: Space) -> None:
     build(space)
     first = start(space)
     first.send_signal(signal.SIGSTOP)
-    shutil.rmtree(space.root / "out")
+    delete(space.root / "out")
     (space.root / "up").unlink()
     (space.root / "alone").rmdir()
     words = [sys.executable, "-m", "oumi_flow", "run", "workflow.yaml", "--no-tui"]
@@ -130,7 +130,7 @@ def test_a_run_whose_project_was_deleted_ends_by_itself(space: Space) -> None:
     """Nothing of it can be recorded any more, and nobody would find its processes."""
     space.workflow(space.job("a", "touch up; sleep 600", grace=1), space.job("b", "sleep 600"))
     first = start(space)
-    shutil.rmtree(space.root)
+    delete(space.root)
     result = finish(first)
     assert result.code == 1, result.text
     assert "the folder that this run stands in was deleted" in result.text
@@ -172,7 +172,7 @@ def test_the_words_for_a_holder_that_cannot_answer(space: Space) -> None:
     build(space)
     first = start(space)
     first.send_signal(signal.SIGSTOP)
-    shutil.rmtree(space.root / "out")
+    delete(space.root / "out")
     refused = space.run()
     first.send_signal(signal.SIGCONT)
     assert refused.code == 3, refused.text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -22,6 +23,12 @@ def wait_for(condition: Callable[[], bool], what: str, limit: float = 60.0) -> N
         if time.monotonic() > end:
             raise AssertionError(f"never happened: {what}")
         time.sleep(0.01)
+
+
+def delete(folder: Path) -> None:
+    """All of a folder, though a run that lives in it may make some of it anew meanwhile."""
+    while folder.exists():
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass
