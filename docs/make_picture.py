@@ -14,14 +14,16 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-_COLUMNS = 96
+_COLUMNS = 96  # at least
 
 
 def main(out: str, screens: list[str]) -> None:
-    console = Console(record=True, width=_COLUMNS, file=open("/dev/null", "w"))  # noqa: SIM115
-    for screen in screens:
-        for line in Path(screen).read_text(encoding="utf-8").rstrip().split("\n"):
-            console.print(Text.from_ansi(line.rstrip()), soft_wrap=True)
+    texts = [Path(screen).read_text(encoding="utf-8").rstrip() for screen in screens]
+    lines = [Text.from_ansi(line.rstrip()) for text in texts for line in text.split("\n")]
+    width = max(_COLUMNS, *(line.cell_len for line in lines))
+    console = Console(record=True, width=width, file=open("/dev/null", "w"))  # noqa: SIM115
+    for line in lines:
+        console.print(line, soft_wrap=True)
     svg = console.export_svg(title="oumi-flow run workflow.yaml")
     svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
     # Some viewers join blanks otherwise, non-breaking ones too.

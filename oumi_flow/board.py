@@ -379,6 +379,7 @@ _DULL = (
     "epoch",
     "flos",
     "step",
+    "steps",
     "tokens",
     "seen",
     "seconds",

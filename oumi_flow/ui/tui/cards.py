@@ -20,7 +20,7 @@ from oumi_flow.ui.tui.theme import Look, spark
 
 _S = JobState
 _BAR = 40  # columns of a bar at most
-_SPARK = 16
+_SPARK, _SPARK_LEAST = 16, 5  # columns of a little curve
 _ACTIVE = (_S.RUNNING, _S.RETRYING)
 
 
@@ -97,14 +97,14 @@ def _where(row: JobRow, theme: Theme, now: float, seen: Seen) -> Line:
     return _indented([("", lead), *bar([(style, share)], columns, theme), ("", tail)], theme)
 
 
-def _numbers(row: JobRow, theme: Theme, now: float, seen: Seen) -> Line:
+def _numbers(row: JobRow, theme: Theme, now: float, seen: Seen, columns: int = _SPARK) -> Line:
     """`Loss 0.4312 ▇▆▅▃▂▁ | LR 1e-04 | Time 4m 02s | ETA 2m`, as much of it as there is."""
     metrics = seen.progress.metrics if seen.progress else EMPTY
     parts: list[Line] = []
     name, value = main_metric(metrics)
     if name:
         line: Line = [("muted", f"{name} "), ("strong", number(value))]
-        curve = spark(seen.losses, _SPARK, theme)
+        curve = spark(seen.losses, columns, theme)
         if curve:
             line.append(("busy", f" {curve}"))
         parts.append(line)
@@ -121,9 +121,11 @@ def _numbers(row: JobRow, theme: Theme, now: float, seen: Seen) -> Line:
         if place:
             joined.append(("rule", " │ "))
         joined += part
-    if line_width(joined) + 2 > theme.width and name and seen.losses:
-        # The curve goes first: what it shows the detail shows better.
-        return _numbers(row, theme, now, Seen(seen.progress))
+    over = line_width(joined) + 2 - theme.width
+    if over > 0 and columns and seen.losses:
+        # The curve gives way first: what it shows the detail shows better.
+        shown = min(columns, len(seen.losses)) - over
+        return _numbers(row, theme, now, seen, shown if shown >= _SPARK_LEAST else 0)
     return _indented(joined, theme)
 
 
