@@ -18,6 +18,7 @@ from oumi_flow.ui.theme import Theme
 from oumi_flow.ui.tui import job_pages
 from oumi_flow.ui.tui.curves import CurvesView
 from oumi_flow.ui.tui.detail import PAGES, JobDetail
+from oumi_flow.ui.tui.keymap import read_settings
 from oumi_flow.ui.tui.main import MainScreen
 from oumi_flow.ui.tui.metrics_table import Table
 from oumi_flow.ui.tui.metrics_view import MetricsView
@@ -106,6 +107,29 @@ def test_a_click_turns_the_page_too(tmp_path: Path) -> None:
         await at.sees("≠ training.learning_rate")
 
     drive(source_of(tmp_path), story)
+
+
+def test_the_help_begins_with_the_keys_of_the_screen_one_is_on(tmp_path: Path) -> None:
+    async def story(at: At) -> None:
+        await detail(at)
+        await at.press("question_mark")
+        await at.sees("A job", "Its log", "the page curves", "copy the job's command")
+        await at.press("escape")
+        await at.sees("what the job said")
+
+    drive(source_of(tmp_path), story, size=(100, 60))
+
+
+def test_keys_can_be_given_to_what_a_job_and_its_log_do(tmp_path: Path) -> None:
+    settings, problems = read_settings({"keys": {"log_error": "f7", "page_why": "f9"}})
+    assert problems == []
+
+    async def story(at: At) -> None:
+        await detail(at)
+        await at.press("f9")
+        await at.sees("why it runs")
+
+    drive(source_of(tmp_path), story, settings=settings)
 
 
 def test_y_copies_the_command(tmp_path: Path) -> None:

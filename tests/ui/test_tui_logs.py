@@ -245,8 +245,7 @@ def test_letters_go_to_the_search_not_to_the_screen(tmp_path: Path) -> None:
     drive(told(tmp_path, "text\n"), story)
 
 
-def test_lines_of_others_style_of_end(tmp_path: Path) -> None:
-    """A window of wrapped rows goes up and down the same way, row by row."""
+def test_wrapped_rows_go_up_and_down_the_same_way(tmp_path: Path) -> None:
     path = tmp_path / "a.log"
     path.write_text("".join(f"{n}:" + "abcdefghij" * (n % 5) + "\n" for n in range(60)))
     index = LogIndex(str(path))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import work
 from textual.app import App
-from textual.binding import Binding, BindingType
+from textual.binding import Binding
 
 from oumi_flow.graph import descendants
 from oumi_flow.model import JobState
@@ -22,8 +22,7 @@ from oumi_flow.ui.tables import GpuRow
 from oumi_flow.ui.theme import Line, Theme
 from oumi_flow.ui.tui import help as helping
 from oumi_flow.ui.tui.dialogs import Page, Question
-from oumi_flow.ui.tui.jobs import JobList
-from oumi_flow.ui.tui.keymap import ALWAYS, MAIN, Settings, bindings
+from oumi_flow.ui.tui.keymap import ALWAYS, MAIN, Settings, bindings, groups
 from oumi_flow.ui.tui.main import MainScreen
 from oumi_flow.ui.tui.palette import Choice, Palette, state_style
 from oumi_flow.ui.tui.source import Source
@@ -179,12 +178,8 @@ class FlowApp(App[None]):
         self._go_to(job)
 
     def action_help(self) -> None:
-        groups: list[tuple[str, list[BindingType]]] = [
-            ("Jobs", list(JobList.BINDINGS)),
-            ("Main screen", bindings(MAIN)),
-            ("Everywhere", bindings(ALWAYS)),
-        ]
-        lines = helping.help_lines(groups, self.settings.keys)
+        told = groups(type(self.screen).__name__)
+        lines = helping.help_lines(told, self.settings.keys)
         self.push_screen(Page(self.look, "Keys", lines, hang=helping.COLUMN))
 
     def action_palette(self) -> None:

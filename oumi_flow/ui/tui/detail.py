@@ -60,7 +60,7 @@ class JobDetail(Screen[None]):
     """
     BINDINGS: ClassVar = [
         *(
-            Binding(str(n + 1), f"page('{page}')", page, id=f"page_{page}")
+            Binding(str(n + 1), f"page('{page}')", f"the page {page}", id=f"page_{page}")
             for n, page in enumerate(PAGES)
         ),
         Binding("tab,right", "turn(1)", "next page", id="page_next"),
@@ -78,6 +78,7 @@ class JobDetail(Screen[None]):
         self.source, self.job = source, job
         self.page = page
         self.facts: JobFacts | None = None
+        self._asked_of: object = None  # what the job was when they were asked
 
     def compose(self) -> ComposeResult:
         look = self.app.look
@@ -98,8 +99,10 @@ class JobDetail(Screen[None]):
     def tick(self, changed: bool) -> None:
         """Called a few times a second."""
         self._repaint("#head")
-        if changed:
+        row = self.row
+        if changed and (row.state, row.attempt, row.log) != self._asked_of:
             self._read_facts()
+        if changed:
             self._repaint_page()
         if self.page == "curves":
             for curves in self.query(CurvesView):
@@ -162,8 +165,12 @@ class JobDetail(Screen[None]):
             if pane.id == f"page-{self.page}":
                 pane.repaint()
 
-    @work(thread=True, exclusive=True, group="facts", exit_on_error=False)
     def _read_facts(self) -> None:
+        self._asked_of = (self.row.state, self.row.attempt, self.row.log)
+        self._ask_facts()
+
+    @work(thread=True, exclusive=True, group="facts", exit_on_error=False)
+    def _ask_facts(self) -> None:
         facts = self.source.facts(self.job)
         self.app.call_from_thread(self._know, facts)
 

@@ -92,10 +92,32 @@ class Settings:
     keys: Mapping[str, str] = field(default_factory=dict)
 
 
+def groups(screen: str = "") -> list[tuple[str, list[BindingType]]]:
+    """All bindings under titles, those of the screen of that class first. Imports every screen."""
+    from oumi_flow.ui.tui.curves import CurvesView
+    from oumi_flow.ui.tui.detail import JobDetail
+    from oumi_flow.ui.tui.log_lines import LogLines
+    from oumi_flow.ui.tui.log_view import LogView
+    from oumi_flow.ui.tui.metrics_view import CurvesScreen, Grid, MetricsView
+
+    detail, metrics = JobDetail.__name__, (MetricsView.__name__, CurvesScreen.__name__)
+    found: list[tuple[str, list[BindingType], tuple[str, ...]]] = [
+        ("Everywhere", list(bindings(ALWAYS)), ()),
+        ("Jobs", list(JobList.BINDINGS), ("MainScreen",)),
+        ("Main screen", list(bindings(MAIN)), ("MainScreen",)),
+        ("A job", list(JobDetail.BINDINGS), (detail,)),
+        ("Its log", [*LogView.BINDINGS, *LogLines.BINDINGS], (detail,)),
+        ("Its curves", list(CurvesView.BINDINGS), (detail, metrics[1])),
+        ("Metrics", [*MetricsView.BINDINGS, *Grid.BINDINGS], metrics),
+    ]
+    found.sort(key=lambda group: screen not in group[2] if screen else False)
+    return [(title, listed) for title, listed, _ in found]
+
+
 def ids() -> list[str]:
     """Everything that a key can be given to."""
-    listed = [binding.id for binding in JobList.BINDINGS if isinstance(binding, Binding)]
-    return [*map(str, listed), *(act.id for act in (*MAIN, *ALWAYS))]
+    listed = (binding for _, group in groups() for binding in group)
+    return list(dict.fromkeys(str(one.id) for one in listed if isinstance(one, Binding)))
 
 
 def read_settings(data: Mapping[str, Any]) -> tuple[Settings, list[str]]:
