@@ -219,6 +219,10 @@ def test_a_command_is_written_as_it_can_be_typed() -> None:
     text = "\n".join("".join(words for _, words in line) for line in lines)
     assert "   oumi train \\\n     -c 'a b.yaml' \\\n     --seed=1" in text
     assert "environment" not in text
+    facts = JobFacts("j", command=("bash", "-euo", "pipefail", "-c", "for i in 1 2\ndo x; done\n"))
+    lines = job_pages.command_lines(facts, Theme(width=60))
+    text = "\n".join("".join(words for _, words in line) for line in lines)
+    assert "   bash -euo pipefail -c 'for i in 1 2\n   do x; done'\n" in text
 
 
 # -- curves -------------------------------------------------------------------------------

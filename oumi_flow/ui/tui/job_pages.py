@@ -99,14 +99,13 @@ def command_lines(facts: JobFacts, theme: Theme) -> list[Line]:
 
 def _typed(command: Sequence[str], theme: Theme) -> list[Line]:
     """One option a line with its value; the lines of a shell text as they are."""
+    *words, last = command
+    if "\n" in last:
+        head = shlex.join(words).replace("\n", " ")
+        return [[("", "   " + theme.text(text))] for text in f"{head} '{last.strip()}'".split("\n")]
     lines: list[Line] = []
     line = ""
     for word in command:
-        if "\n" in word:
-            for text in (line + "'" + word.strip("\n") + "'").split("\n"):
-                lines.append([("", "   " + theme.text(text))])
-            line = ""
-            continue
         quoted = theme.text(shlex.quote(word))
         if line and (word.startswith("-") or cells.width(line) + len(quoted) > theme.width - 8):
             lines.append([("", f"   {line}"), ("muted", " \\")])
