@@ -102,7 +102,8 @@ def _typed(command: Sequence[str], theme: Theme) -> list[Line]:
     *words, last = command
     if "\n" in last:
         head = shlex.join(words).replace("\n", " ")
-        return [[("", "   " + theme.text(text))] for text in f"{head} '{last.strip()}'".split("\n")]
+        body = last.strip().replace("'", "'\\''")
+        return [[("", "   " + theme.text(text))] for text in f"{head} '{body}'".split("\n")]
     lines: list[Line] = []
     line = ""
     for word in command:
