@@ -12,7 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,7 @@ pytest.importorskip("textual")
 if shutil.which("tmux") is None:
     pytest.skip("no tmux", allow_module_level=True)
 
+from oumi_flow.model import EMPTY
 from tests.flow.conftest import Space, space, wait_for
 from tests.ui.story import golden
 
@@ -51,12 +52,17 @@ class Terminals:
         return done.stdout
 
     def open(
-        self, space: Space, *words: str, size: tuple[int, int] = (100, 30), **env: str
+        self,
+        space: Space,
+        *words: str,
+        size: tuple[int, int] = (100, 30),
+        env: Mapping[str, str] = EMPTY,
+        python: Sequence[str] = ("-m", "oumi_flow"),
     ) -> Terminal:
         """A terminal with that command of ours in it; when it ends, its exit code is said."""
         self._count += 1
         name = f"t{self._count}"
-        command = shlex.join([sys.executable, "-m", "oumi_flow", *words])
+        command = shlex.join([sys.executable, *python, *words])
         settings = "".join(f"{key}={shlex.quote(value)} " for key, value in env.items())
         script = f'{settings}{command}; echo "exit code $?."; exec cat'
         self.tmux(
@@ -297,7 +303,7 @@ def test_the_window_changes_its_size(space: Space, terminals: Terminals) -> None
 
 def test_pager_and_editor_come_and_go(space: Space, terminals: Terminals) -> None:
     waiting(space)
-    terminal = terminals.open(space, "run", "workflow.yaml", PAGER="less", EDITOR="cat")
+    terminal = terminals.open(space, "run", "workflow.yaml", env={"PAGER": "less", "EDITOR": "cat"})
     terminal.sees("3/10 steps")
     terminal.press("L")
     terminal.sees("step 3/10 loss=0.5", "(END)")
@@ -313,7 +319,7 @@ def test_colour_only_where_wanted(space: Space, terminals: Terminals) -> None:
     coloured.sees("running", "3/10 steps")
     colours = r"\x1b\[(\d+;)*(3[0-7]|9[0-7]|4[0-7]|38|48)[;m]"
     assert re.search(colours, coloured.coloured())
-    plain = terminals.open(space, "monitor", NO_COLOR="1")
+    plain = terminals.open(space, "monitor", env={"NO_COLOR": "1"})
     plain.sees("● train", "running", "3/10 steps", "▌")
     assert not re.search(colours, plain.coloured())
 
@@ -323,10 +329,25 @@ def test_no_screen_where_it_is_not_wanted(
     space: Space, terminals: Terminals, env: dict[str, str]
 ) -> None:
     space.workflow(space.job("a"))
-    terminal = terminals.open(space, "run", "workflow.yaml", **env)
+    terminal = terminals.open(space, "run", "workflow.yaml", env=env)
     terminal.sees("1 done in", "exit code 0.")
-    terminal = terminals.open(space, "run", "workflow.yaml", "-F", "--tui", TERM="dumb")
+    terminal = terminals.open(space, "run", "workflow.yaml", "-F", "--tui", env={"TERM": "dumb"})
     terminal.sees("error: --tui: this terminal cannot move its cursor", "exit code 2.")
+
+
+def test_without_textual_there_is_a_hint_once_and_the_live_block(
+    space: Space, terminals: Terminals
+) -> None:
+    without = "import sys; sys.modules['textual'] = None; from oumi_flow.cli import main; "
+    python = ("-c", without + "sys.exit(main(sys.argv[1:]))")
+    hint = "pip install 'oumi-flow[tui]'"
+    space.workflow(space.job("a"))
+    first = terminals.open(space, "run", "workflow.yaml", python=python)
+    first.sees(hint, "1 done in", "exit code 0.")
+    second = terminals.open(space, "run", "workflow.yaml", "-F", python=python)
+    assert hint not in second.sees("1 done in", "exit code 0.")
+    third = terminals.open(space, "run", "workflow.yaml", "-F", "--tui", python=python)
+    third.sees("error: --tui: textual is not installed", hint, "exit code 2.")
 
 
 def test_the_users_settings(space: Space, terminals: Terminals) -> None:
