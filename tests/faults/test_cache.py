@@ -136,6 +136,7 @@ def here(space: Space, monkeypatch: pytest.MonkeyPatch) -> Space:
     return space
 
 
+@pytest.mark.timeout(7200 if EXHAUSTIVE else 600)
 @pytest.mark.parametrize("case", ["back", "afresh", "shared in", "shared out"])
 def test_killed_at_any_change_nothing_is_lost_and_nothing_torn(here: Space, case: str) -> None:
     space = here
