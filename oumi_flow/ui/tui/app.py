@@ -24,6 +24,7 @@ from oumi_flow.ui.tui import help as helping
 from oumi_flow.ui.tui.dialogs import Page, Question
 from oumi_flow.ui.tui.keymap import ALWAYS, MAIN, Settings, bindings, groups
 from oumi_flow.ui.tui.main import MainScreen
+from oumi_flow.ui.tui.painted import Painted
 from oumi_flow.ui.tui.palette import Choice, Palette, state_style
 from oumi_flow.ui.tui.source import Source
 from oumi_flow.ui.tui.theme import look_of, textual_theme
@@ -119,6 +120,8 @@ class FlowApp(App[None]):
 
     def _know_gpus(self, rows: Sequence[GpuRow]) -> None:
         self.gpu_rows = rows
+        for strip in self.screen_stack[0].query("#gpus").results(Painted):
+            strip.repaint()
 
     def follow(self, run_id: str) -> None:
         """Show that run from now on."""
