@@ -286,6 +286,25 @@ COMMANDS: dict[str, Command] = {
         ],
         ["oumi-flow metrics workflow.yaml", "oumi-flow metrics workflow.yaml 'train-*' --csv"],
     ),
+    "report": Command(
+        "write a run as one page of HTML, to keep, send or print",
+        "reporting:report",
+        [
+            FILE_OR_RUN,
+            Arg(
+                "-o",
+                "--output",
+                metavar="PATH",
+                help="where to (default: report.html, here; `-`: stdout)",
+            ),
+            CHDIR,
+        ],
+        [
+            "oumi-flow report workflow.yaml",
+            "oumi-flow report workflow.yaml -o reports/sweep.html",
+            "oumi-flow report 20260103-112000-a1b2 -o - > friday.html",
+        ],
+    ),
     "gpus": Command(
         "GPU tokens, who holds them, how busy they are", "gpus:gpus", [AS_JSON], ["oumi-flow gpus"]
     ),
@@ -360,7 +379,7 @@ COMMANDS: dict[str, Command] = {
 
 GROUPS = (
     ("Build", ("run", "validate", "dag", "why", "cancel", "resume")),
-    ("Look", ("status", "monitor", "logs", "errors", "metrics", "gpus")),
+    ("Look", ("status", "monitor", "logs", "errors", "metrics", "report", "gpus")),
     ("Keep", ("touch", "rename", "clean")),
     ("Start", ("init", "templates", "schema", "completion")),
 )
