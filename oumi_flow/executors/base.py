@@ -168,6 +168,12 @@ class Executor(Protocol):
         Changes nothing, so anybody may ask. One that is only just starting may be missed.
         """
 
+    def stop_unrecorded(self, folder: str) -> int:
+        """Stop attempts whose records below `folder` were deleted; how many there were.
+
+        Only the run that holds the folder may call it. Blocks until they have ended.
+        """
+
     def log(self, handle: Handle) -> str:
         """The path of its log."""
 

@@ -64,6 +64,27 @@ def stop_leftovers(handles: Sequence[Handle], grace: float = 5.0) -> int:
     return len(seen)
 
 
+def stop_bereft(folder: str, grace: float = 5.0) -> int:
+    """Stop jobs whose records below `folder` were deleted; how many supervisors there were.
+
+    Nobody can take them over. Their supervisors end them, politely, after `grace` seconds at once.
+    Blocks until they are gone, or for ten seconds more.
+    """
+    asked: dict[int, int] = {}
+    kill_at = time.monotonic() + grace
+    while left := processes.bereft_at(folder):
+        late = time.monotonic() - kill_at
+        number = signal.SIGUSR1 if late >= 0 else signal.SIGTERM
+        for pid in left:
+            if asked.get(pid) != number:
+                processes.send_signal(pid, number)
+                asked[pid] = number
+        if late >= _STUBBORN:
+            break
+        time.sleep(0.02)
+    return len(asked)
+
+
 def _mark(handle: Handle) -> _Mark:
     variable = f"{TOKEN_VARIABLE}={handle.token}".encode()
     if handle.log and handle.start_ticks and handle.boot_id == processes.boot_id():

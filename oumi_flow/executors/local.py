@@ -27,7 +27,7 @@ from oumi_flow.executors.handles import (
     read_exit,
     settled,
 )
-from oumi_flow.executors.leftovers import stop_leftovers
+from oumi_flow.executors.leftovers import stop_bereft, stop_leftovers
 from oumi_flow.executors.orders import line_of, order_of
 from oumi_flow.executors.processes import boot_id, send_signal
 from oumi_flow.executors.server_process import ServerProcess
@@ -268,6 +268,9 @@ class LocalExecutor:
 
     def living(self, folder: str) -> list[Handle]:
         return living(folder)
+
+    def stop_unrecorded(self, folder: str) -> int:
+        return stop_bereft(folder)
 
     def log(self, handle: Handle) -> str:
         return handle.log

@@ -6,7 +6,7 @@ Of a process that may not be seen nothing is known; standard library only.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from oumi_flow.executors.files import slurp
 
@@ -61,17 +61,40 @@ def supervisors_at(folders: Iterable[str]) -> list[tuple[int, str]]:
     """
     tops = tuple(os.path.realpath(folder).rstrip("/") + "/" for folder in folders)
     found = []
-    for name in os.listdir("/proc") if tops else ():
-        if not name.isdigit() or slurp(f"/proc/{name}/comm").strip() != SUPERVISOR:
-            continue
-        try:
-            held = [os.readlink(f"/proc/{name}/fd/{fd}") for fd in os.listdir(f"/proc/{name}/fd")]
-        except OSError:  # somebody else's, or gone
-            continue
+    for pid, held in _supervisors() if tops else ():
         below = (path for path in held if f"{path}/".startswith(tops) and os.path.isdir(path))
         if (path := next(below, None)) is not None:
-            found.append((int(name), path))
+            found.append((pid, path))
     return found
+
+
+def bereft_at(folder: str) -> list[int]:
+    """Supervisors whose records below `folder` were deleted, with the folder that they were in.
+
+    They look after a job that nothing on the disk tells of any more. Costs as `supervisors_at`.
+    """
+    top = os.path.realpath(folder).rstrip("/") + "/"
+    return [
+        pid
+        for pid, held in _supervisors()
+        if any(
+            path.startswith(top) and path.endswith(" (deleted)") and os.path.isdir(fd)
+            for path, fd in held.items()
+        )
+    ]
+
+
+def _supervisors() -> Iterator[tuple[int, dict[str, str]]]:
+    """Those that we may look into, each with what it holds open: path -> its name in /proc."""
+    for name in os.listdir("/proc"):
+        if not name.isdigit() or slurp(f"/proc/{name}/comm").strip() != SUPERVISOR:
+            continue
+        folder = f"/proc/{name}/fd"
+        try:
+            held = {os.readlink(f"{folder}/{fd}"): f"{folder}/{fd}" for fd in os.listdir(folder)}
+        except OSError:  # somebody else's, or gone
+            continue
+        yield int(name), held
 
 
 def is_alive(pid: int, start_ticks: int) -> bool:

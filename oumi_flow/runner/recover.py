@@ -14,6 +14,7 @@ from oumi_flow.model import Decision, JobState, Past, Step, Workflow
 from oumi_flow.runner.terms import Ending
 from oumi_flow.runner.work import Work
 from oumi_flow.store import Store
+from oumi_flow.text import count
 
 _OPEN = ("starting", "running")
 _LOST = Ending(JobState.CANCELLED, "lost", "interrupted")
@@ -53,15 +54,18 @@ def recover(
         and past.attempt.state in _OPEN
     ]
     named = {job.name for job in workflow.jobs}
+    notes: list[str] = []
+    if unrecorded := executor.stop_unrecorded(store.paths.output_dir):
+        them = f"{count(unrecorded, 'job')} of a lost run whose folders were deleted"
+        notes.append(f"{them}: stopped, before anything is made anew")
     alive = executor.living(store.paths.output_dir)
     strays = {handle.job: handle for handle in alive if handle.job not in named}
     if not left:
-        return Recovered(strays)
+        return Recovered(strays, tuple(notes))
     work.know(past.trace for past in pasts.values())
     found = executor.find([store.paths.job_state(job.name) for job in left])
     by_token = {handle.token: handle for handle in found}
     adopted = dict(strays)
-    notes: list[str] = []
     # In topological order: what an upstream is found to have made counts for those after it.
     for job in left:
         attempt = store.read_attempt(job.name)  # `find` may have settled more

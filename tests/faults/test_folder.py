@@ -87,6 +87,27 @@ def test_a_run_whose_folder_was_deleted_can_still_be_cancelled(space: Space) -> 
     assert not space.exists("a.txt")
 
 
+def test_jobs_of_a_lost_run_whose_folder_was_deleted_are_stopped_first(space: Space) -> None:
+    beside = "[ ! -e pid ] || ! kill -0 $(cat pid) 2> /dev/null || touch twice; echo $$ > pid"
+    waits = "touch up; while [ ! -e go ]; do sleep 0.02; done; echo a > a.txt"
+    space.workflow(
+        space.job("a", f"{beside}\n{waits}", outputs=["a.txt"], grace=1),
+        space.job("b", "(cat a.txt; echo b) > b.txt", inputs=["a.txt"], outputs=["b.txt"]),
+    )
+    first = start(space)
+    first.send_signal(signal.SIGKILL)
+    finish(first)
+    delete(space.root / "out")
+    (space.root / "up").unlink()
+    second = start(space)
+    assert not space.exists("twice"), "a job ran beside itself"
+    space.write("go", "")
+    result = finish(second)
+    assert result.code == 0, result.text
+    assert "1 job of a lost run whose folders were deleted: stopped" in result.text
+    assert space.read("b.txt") == "a\nb\n"
+
+
 def test_a_run_that_lost_its_folder_to_another_ends(space: Space) -> None:
     """As when the other runs on another host: the lock on the place of the folder is not seen."""
     apart = ["unshare", "--net", "true"]

@@ -174,6 +174,9 @@ class InProcess:
     def living(self, folder: str) -> list[Handle]:
         return []
 
+    def stop_unrecorded(self, folder: str) -> int:
+        return 0
+
     def log(self, handle: Handle) -> str:
         return handle.log
 

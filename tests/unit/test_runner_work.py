@@ -586,6 +586,9 @@ class Finder:
     def living(self, folder: str) -> list[Handle]:
         return self.handles
 
+    def stop_unrecorded(self, folder: str) -> int:
+        return 0
+
     def __getattr__(self, name: str) -> Any:
         raise AssertionError(f"nobody should ask for {name}")
 
