@@ -142,7 +142,7 @@ def _timeline(
     parts.append(gantt.legend({one.state for one in found.tries}, waits=bool(found.waits)))
     rest = board.total - len({one.job for one in found.tries})
     if rest:
-        words = f"{count(rest, 'job')} did not run, {'is' if rest == 1 else 'are'} not drawn."
+        words = f"Not drawn: {count(rest, 'job')} that did not run."
         parts.append(el("p", words, class_="muted"))
     begun = f"Times are counted from the start of the run, {moment(board.started)}."
     parts.append(el("p", begun, class_="muted"))
@@ -195,10 +195,16 @@ def _numbers(rows: Mapping[str, Sequence[MetricRow]], anchors: Mapping[str, str]
     for verb, of_verb in rows.items():
         if verb == "evaluate":
             continue
-        caption = f"{verb}: what differs between its jobs, and what came of it"
-        if len(of_verb) == 1:
-            caption = f"{verb}: what came of it"
-        parts.append(tables.sweep(of_verb, anchors, caption))
+        # Shell jobs are of many kinds: those that told of the same metrics are compared.
+        kinds: dict[tuple[str, ...], list[MetricRow]] = {}
+        for row in of_verb:
+            kind = tuple(sorted(row.metrics)) if verb == "shell" else ()
+            kinds.setdefault(kind, []).append(row)
+        for some in kinds.values():
+            caption = f"{verb}: what differs between its jobs, and what came of it"
+            if len(some) == 1 or verb == "shell":
+                caption = f"{verb}: what came of it"
+            parts.append(tables.sweep(some, anchors, caption))
     return join(parts)
 
 

@@ -65,12 +65,12 @@ h3 .state {{ white-space: normal; }}
 .state.warn, .big.warn {{ color: var(--warn); }} .state.busy {{ color: var(--busy); }}
 .state.quiet {{ color: var(--quiet); }}
 
-.tiles {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(130px, 1fr));
-  gap: 24px 12px; margin: 32px 0 0; }}
+.tiles {{ display: flex; flex-wrap: wrap; gap: 24px 22px; margin: 32px 0 0; }}
+.tiles > div {{ min-width: 112px; max-width: 170px; }}
 .tiles dt {{ font-size: 13px; color: var(--muted); }}
 .tiles dd {{ margin: 0; }}
 .tiles .big {{ font-size: 24px; line-height: 1.3; font-weight: 600; letter-spacing: -0.01em;
-  font-variant-numeric: tabular-nums; }}
+  white-space: nowrap; font-variant-numeric: tabular-nums; }}
 nav {{ margin-top: 36px; border-top: 1px solid var(--rule); border-bottom: 1px solid var(--rule); }}
 nav ul {{ display: flex; flex-wrap: wrap; gap: 4px 24px; list-style: none; margin: 0;
   padding: 10px 0; font-size: 14px; }}
@@ -124,8 +124,10 @@ svg a:hover text {{ text-decoration: underline; }}
 .line.c4 {{ stroke: var(--c4); stroke-dasharray: 12 4; }}
 .line.c5 {{ stroke: var(--c5); stroke-dasharray: 4 2 1 2 1 2; }}
 
+section > div + div {{ margin-top: 28px; }}
 table {{ border-collapse: collapse; font-size: 13.5px; }}
-caption {{ text-align: left; color: var(--muted); font-size: 13px; padding-bottom: 8px; }}
+caption {{ text-align: left; white-space: nowrap; color: var(--muted); font-size: 13px;
+  padding-bottom: 8px; }}
 th, td {{ text-align: left; vertical-align: baseline; padding: 5px 22px 5px 0; font-weight: 400;
   white-space: nowrap; border-bottom: 1px solid var(--grid); }}
 thead th {{ color: var(--muted); font-size: 12.5px; border-bottom-color: var(--rule); }}
