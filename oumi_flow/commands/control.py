@@ -152,7 +152,7 @@ def _stop(handles: Iterable[Handle]) -> None:
 def _open_attempt(store: Store, job: str) -> LastAttempt | None:
     """The job's latest attempt, if nobody knows yet how it ended."""
     attempt = store.read_attempt(job)
-    if attempt is None or attempt.state not in ("starting", "running"):
+    if attempt is None or not attempt.is_open:
         return None
     return None if (store.read_exit(job) or {}).get("token") == attempt.token else attempt
 

@@ -184,7 +184,7 @@ def _refuse_living(store: Store, names: Iterable[str], file: str) -> None:
 
     for name in names:
         attempt = store.read_attempt(name)
-        if attempt is None or attempt.state not in ("starting", "running"):
+        if attempt is None or not attempt.is_open:
             continue
         handle = recorded(store.paths.job_state(name))
         if handle is not None and is_alive(handle):

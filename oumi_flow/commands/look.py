@@ -173,7 +173,7 @@ def _follow_retries(
 def _still_runs(store: Store, job: str) -> Callable[[], bool]:
     def runs() -> bool:
         attempt = store.read_attempt(job)
-        if attempt is None or attempt.state not in ("starting", "running"):
+        if attempt is None or not attempt.is_open:
             return False
         return store.read_exit(job) is None or store.holder() is not None
 

@@ -16,7 +16,6 @@ from oumi_flow.runner.work import Work
 from oumi_flow.store import Store
 from oumi_flow.text import count
 
-_OPEN = ("starting", "running")
 _LOST = Ending(JobState.CANCELLED, "lost", "interrupted")
 
 
@@ -51,7 +50,7 @@ def recover(
         if (past := pasts.get(job.name)) is not None
         and past.trace is None
         and past.attempt is not None
-        and past.attempt.state in _OPEN
+        and past.attempt.is_open
     ]
     named = {job.name for job in workflow.jobs}
     notes: list[str] = []
@@ -69,7 +68,7 @@ def recover(
     # In topological order: what an upstream is found to have made counts for those after it.
     for job in left:
         attempt = store.read_attempt(job.name)  # `find` may have settled more
-        if attempt is None or attempt.state not in _OPEN:
+        if attempt is None or not attempt.is_open:
             continue
         step = Step(job, Decision.RUN, past=pasts[job.name])
         handle = by_token.get(attempt.token)

@@ -43,8 +43,6 @@ from oumi_flow.store.cache import RunCache
 from oumi_flow.tokens import lost_of
 from oumi_flow.verbs import VerbSpec
 
-_OPEN = ("starting", "running")
-
 
 class Work:
     """One run's workers' hands. `now` gives unix seconds."""
@@ -223,7 +221,7 @@ class Work:
         """
         job = step.job
         opened = self._store.read_attempt(job.name)
-        if opened is None or opened.token != token or opened.state not in _OPEN:
+        if opened is None or opened.token != token or not opened.is_open:
             return None
         inputs = self._observe_inputs(step)
         if staleness.key_of(job, inputs) != opened.build_key and not any_inputs:
@@ -357,7 +355,7 @@ class Work:
         """Record that the latest attempt came to nothing, if one was begun."""
         name = step.job.name
         opened = self._opened.pop(name, None) or self._store.read_attempt(name)
-        if opened is not None and opened.state in _OPEN:
+        if opened is not None and opened.is_open:
             ended = replace(opened, state=ending.record, detail=_told(ending), finished=self._now())
             self._store.write_attempt(name, ended)
 
