@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -32,22 +33,23 @@ def dag(options: argparse.Namespace) -> int:
     """The graph: DOT on stdout, or a file of the kind that its name ends in."""
     from oumi_flow.commands.opening import make_plan, open_all
 
+    # Where the user stands, which may not be the workflow's base folder.
+    path = None if options.output is None else os.path.abspath(options.output)
     plan = make_plan(open_all(options), options)
-    path = options.output
     if path is None:
         sys.stdout.write(drawing(plan, "dot", every=options.all))
         return 0
     kinds = {".dot": "dot", ".gv": "dot", ".mmd": "mermaid", ".svg": "svg"}
-    ending = path[path.rfind(".") :] if "." in path else ""
+    ending = os.path.splitext(path)[1]
     if ending not in kinds:
-        raise FlowError(f"-o {path}: expected a name ending in .svg, .dot or .mmd")
+        raise FlowError(f"-o {options.output}: expected a name ending in .svg, .dot or .mmd")
     text = drawing(plan, kinds[ending], every=options.all)
     try:
         with open(path, "w", encoding="utf-8") as file:
             file.write(text)
     except OSError as fault:
-        raise FlowError(f"-o {path}: cannot write: {fault.strerror}") from fault
-    print(f"wrote {path}", file=sys.stderr)
+        raise FlowError(f"-o {options.output}: cannot write: {fault.strerror}") from fault
+    print(f"wrote {options.output}", file=sys.stderr)
     return 0
 
 

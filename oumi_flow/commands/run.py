@@ -43,6 +43,10 @@ def run(options: argparse.Namespace) -> int:
 
         print_plan(plan, opened, options)
         return OK
+    if not plan.steps:
+        raise FlowError(
+            "--omit leaves no job to run", hint="every job is left out, or needs one that is"
+        )
     if not plan.to_run and not plan.may_run:
         return _nothing_to_do(plan, opened, options)
     if options.detach:

@@ -111,6 +111,17 @@ def test_status_of_a_live_run_says_what_runs_and_what_waits(space: Space) -> Non
     assert space.command("status", "--running").out.strip() == "no runs"
 
 
+def test_a_drawing_is_written_where_one_stands(space: Space, tmp_path: Path) -> None:
+    space.workflow(space.job("a"))
+    assert space.run().code == 0
+    there = tmp_path / "there"
+    there.mkdir()
+    result = space.elsewhere(there).command("dag", str(space.root / "workflow.yaml"), "-o", "f.mmd")
+    assert result.code == 0, result.text
+    assert "a" in (there / "f.mmd").read_text()
+    assert not space.exists("f.mmd")
+
+
 def test_status_works_from_any_folder(space: Space, tmp_path: Path) -> None:
     space.workflow(space.job("a"))
     space.run()

@@ -162,6 +162,9 @@ def test_targets_omit_and_force(space: Space) -> None:
     pipeline(space)
     assert space.run("eval-a").code == 0
     assert space.ran() == ["prep", "train", "eval-a"]
+    nothing = space.run("--omit", "*")
+    assert nothing.code == 2
+    assert "--omit leaves no job to run" in nothing.err
     assert space.run("--omit", "eval-b").code == 0
     assert space.ran() == []
     assert space.run("eval-a", "-f", "train").code == 0
