@@ -31,7 +31,7 @@ SEED = int(os.environ.get("OUMI_FLOW_SEED") or time.time() // 86400)
 SAMPLE = 26  # kills, over all families
 
 TRACED = str(Path(__file__).with_name("traced.py"))
-LINE = re.compile(r"(?:(\d+) +)?(\w+)\((.*)\) += (-?\w+|\?)")
+LINE = re.compile(r"(?:(\d+) +)?(\w+)\((.*?)(?:\) += (-?\w+|\?)|<unfinished \.\.\.>$)")
 
 
 class Point(NamedTuple):
@@ -107,7 +107,8 @@ class World(Lasting):
             shutil.rmtree(space.root / "tried")
             self.effects.unlink()
         self.kept = space.root.parent / "kept"
-        self.parts = [space.root, Path(space.env["OUMI_FLOW_HOME"])]
+        homes = [space.env["OUMI_FLOW_HOME"], space.env["OUMI_FLOW_LOCK_DIR"]]
+        self.parts = [space.root, *map(Path, homes)]
         for part in self.parts:
             if part.exists():
                 shutil.copytree(part, self.kept / part.name, symlinks=True)
@@ -163,9 +164,9 @@ class World(Lasting):
         self.check_status(alive=not let_end)
         self.mend(strict=point.role != "supervisors")
         last = [LINE.match(line) for line in self.trace(point.role).splitlines()]
-        cut = [match for match in last if match and match[4] == "?"]
+        cut = [match for match in last if match and match[4] in ("?", None)]
         if code != -9:
-            cut = [match for match in cut if match[2] != "exit_group"]
+            cut = [match for match in cut if match[2] == point.call != "exit_group"]
         return shown(cut[-1][2], cut[-1][3], str(self.space.root.parent)) if cut else ""
 
     def trace(self, role: str) -> str:
@@ -205,7 +206,7 @@ def points_of(role: str, trace: str, root: str) -> list[Point]:
     count: Counter[tuple[str, str]] = Counter()
     found: dict[tuple[str, int], Point] = {}
     for line in trace.splitlines():
-        match = LINE.match(line) or re.match(r"(?:(\d+) +)?(\w+)\((.*)()<unfinished", line)
+        match = LINE.match(line)
         if match is None:
             continue
         who, call, words, result = match.groups()
@@ -223,7 +224,7 @@ def shown(call: str, words: str, root: str) -> str:
     return f"{call} {re.sub(r'[0-9a-f]{6,}|[0-9]+', '#', words)[:90]}"
 
 
-def changes(call: str, words: str, result: str, root: str) -> bool:
+def changes(call: str, words: str, result: str | None, root: str) -> bool:
     if result == "-1":
         return False
     if call == "openat":
@@ -250,19 +251,19 @@ def test_killed_at_any_system_call_the_same_command_mends_it(world: World) -> No
     hits: set[str] = set()
     kills = 0
     pending = points
-    for _ in range(3 if EXHAUSTIVE else 1):
+    # What looks around by the clock opens files more often at one time than at another.
+    for shift in (0, 1, -1, 2, -2) if EXHAUSTIVE else (0,):
         missed = []
         for number, point in pending:
+            near = point._replace(nth=max(1, point.nth + shift))
             try:
-                hit = world.kill(point, let_end=(number + SEED) % 2 == 0)
+                hit = world.kill(near, let_end=(number + SEED) % 2 == 0)
             except AssertionError as error:
                 wrong.append(f"{point}\n{error}")
                 continue
             hits.add(hit)
             kills += hit != ""
-            if not hit:
-                missed.append((number, point))
-        # Threads share their work out anew each time, so that some calls are not come to again.
+            missed.append((number, point))
         pending = [(number, point) for number, point in missed if point.what not in hits]
     assert not wrong, f"OUMI_FLOW_SEED={SEED}: not mended after a kill at\n" + "\n\n".join(wrong)
     calls = {point.what for _, point in points}
@@ -270,5 +271,5 @@ def test_killed_at_any_system_call_the_same_command_mends_it(world: World) -> No
     print(
         f"{kills} kills at {len(calls) - len(never)} of {len(calls)} different calls; not: {never}"
     )
-    assert kills >= len(points) // 3
+    assert kills >= len(points) // 2
     assert not EXHAUSTIVE or len(never) <= len(calls) // 20, never

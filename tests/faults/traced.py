@@ -2,9 +2,10 @@
 
     python traced.py ROLE LOG INJECT WORDS...
 
-ROLE is the thread `main`, `worker_0`, `pilot` …, or `server` (the process that forks supervisors),
-or `supervisors` (the server with all it forks, up to the start of a job), or `all` to record each
-in `LOG.ROLE`. INJECT is what strace does to it, as `rename:signal=KILL:when=3`, or `-` for nothing.
+ROLE is the thread `main`, `worker_0` (there is but one here), `pilot` …, or `server` (the process
+that forks supervisors), or `supervisors` (the server with all it forks, up to the start of a job),
+or `all` to record each in `LOG.ROLE`. INJECT is what strace does to it, as
+`rename:signal=KILL:when=3`, or `-` for nothing.
 
 strace counts `when` for each call and for each tracee, and a thread is a tracee: under `strace -f`
 of the whole command the n-th call of a worker would hide behind the n-th of the main thread. So
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 # All that changes what others can see: files, locks, processes, messages.
@@ -52,6 +54,7 @@ def main() -> int:
     tracer = Tracer(role, log, inject)
     tracer.watch_threads()
     tracer.watch_server()
+    use_one_worker()
     from oumi_flow.cli import main as command
 
     sys.argv[1:] = words
@@ -110,6 +113,16 @@ class Tracer:
             return spawn(path, argv, env, **more)
 
         os.posix_spawn = traced
+
+
+def use_one_worker() -> None:
+    """Or each run would share its work out to threads in another way, and count otherwise."""
+    begin = ThreadPoolExecutor.__init__
+
+    def alone(pool: Any, max_workers: int | None = None, *args: Any, **more: Any) -> None:
+        begin(pool, 1, *args, **more)
+
+    ThreadPoolExecutor.__init__ = alone  # type: ignore[method-assign, assignment]
 
 
 def _is_traced(tid: int) -> bool:
