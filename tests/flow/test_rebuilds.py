@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,12 +40,19 @@ value() { # the last part of a key: from the words, else from the config
 said() {
   if [ -d "$1" ]; then cat "$1"/*.safetensors; elif [ -f "$1" ]; then cat "$1"; else echo "$1"; fi
 }
+whole() { # a checkpoint that a trainer has finished
+  mkdir "$1"
+  printf '\2\0\0\0\0\0\0\0{}' > "$1/model.safetensors"
+  local part; for part in optimizer.pt scheduler.pt rng_state.pth; do
+    { printf 'PK\5\6'; head -c 18 /dev/zero; } > "$1/$part"
+  done
+  echo '{}' > "$1/trainer_state.json"
+}
 case $verb in
   train)
     out=${given[training.output_dir]}; mkdir -p "$out"
     if [ -n "${CHECKPOINT:-}" ]; then
-      mkdir "$out/checkpoint-$CHECKPOINT"
-      echo '{}' > "$out/checkpoint-$CHECKPOINT/trainer_state.json"
+      whole "$out/checkpoint-$CHECKPOINT"
     fi
     [ -z "${FAIL:-}" ] || exit 1
     data=${given[data.train.datasets[0].dataset_path]:-$(value dataset_path)}
@@ -362,11 +370,19 @@ def train(space: Space, rate: float, **fields: object) -> None:
     space.workflow({"name": "t", "verb": "train", "config": "t.yaml", **fields})
 
 
+def checkpoint(space: Space, folder: str) -> Path:
+    """A finished checkpoint; returns its last file."""
+    space.write(f"{folder}/model.safetensors", "\2" + "\0" * 7 + "{}")
+    for part in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+        space.write(f"{folder}/{part}", "PK\5\6" + "\0" * 18)
+    return space.write(f"{folder}/trainer_state.json", "{}")
+
+
 def test_a_kill_before_the_folder_is_cleared_takes_no_old_checkpoint(oumi: Space) -> None:
     space = oumi
     train(space, 0.1)
     assert ran(space) == ["t"]
-    space.write("out/t/checkpoint-90/trainer_state.json", "{}")
+    checkpoint(space, "out/t/checkpoint-90")
     train(space, 0.2)
     killed = subprocess.run(
         [sys.executable, "-c", KILLED, "run", "workflow.yaml", "--no-tui"],
@@ -387,7 +403,7 @@ def test_a_kept_place_gives_no_checkpoint_of_another_build(oumi: Space) -> None:
     args = ["training.output_dir=models/t"]
     train(space, 0.1, args=args)
     assert ran(space) == ["t"]
-    old = space.write("models/t/checkpoint-90/trainer_state.json", "{}")
+    old = checkpoint(space, "models/t/checkpoint-90")
     os.utime(old, (1e9, 1e9))
     train(space, 0.2, args=args)
     assert space.run(FAIL="1").code == 1

@@ -121,7 +121,20 @@ def test_ticks_are_round_in_range_and_told_apart(low: float, span: float, count:
     assert len(set(words_of(found))) == len(found) or span < abs(low) * 1e-4
 
 
+@pytest.mark.parametrize(
+    "points", [[(0.0, 5e-324)], [(0.0, 0.0), (5e-324, 0.0)], [(0.0, 5e-324), (0.0, 0.0)]]
+)
+@pytest.mark.parametrize("log", [False, True])
+def test_numbers_too_small_to_divide_by(points: list[tuple[float, float]], log: bool) -> None:
+    assert len(chart([Curve(points)], Theme(width=40), 8, log=log)) == 8
+
+
+def test_a_range_between_two_round_numbers_has_ticks_too() -> None:
+    assert len(ticks(Scale(1.0, 400402.0), 2)) >= 2
+
+
 def test_words_of_ticks() -> None:
+    assert len(set(words_of([99985.0, 99990.0, 99995.0, 100000.0]))) == 4
     assert words_of([0, 0.5, 1.0]) == ["0.0", "0.5", "1.0"]
     assert words_of([0, 1000, 2000]) == ["0", "1000", "2000"]
     assert words_of([0, 500_000, 1_000_000]) == ["0", "500k", "1M"]

@@ -23,6 +23,7 @@ _ASCII_MARKS = "*+ox#%@&"
 _BITS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))  # of a braille cell, by column and row
 _LEAST_WIDTH, _LEAST_HEIGHT = 24, 5  # below these: no axes
 _HIGHEST = 1e300
+_LOWEST = 1e-280  # below it, floats are too coarse to divide by
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Scale:
 
     def place(self, value: float) -> float | None:
         """None for what has no place: not a number, or not positive on a log scale."""
-        if not -_HIGHEST < value < _HIGHEST or (self.log and value <= 0):
+        if not -_HIGHEST < value < _HIGHEST or (self.log and value < _LOWEST):
             return None
         if self.log:
             return (math.log10(value) - math.log10(self.low)) / (
@@ -53,16 +54,16 @@ class Scale:
 
 def scale_of(values: Iterable[float], log: bool = False) -> Scale | None:
     """From the least to the greatest that can be shown; None if there are none."""
-    known = [v for v in values if -_HIGHEST < v < _HIGHEST and (v > 0 or not log)]
+    known = [v for v in values if -_HIGHEST < v < _HIGHEST and (v >= _LOWEST or not log)]
     if not known:
         return None
     low, high = min(known), max(known)
     # Closer than a float can tell places apart counts as equal.
-    if high - low <= max(abs(low), abs(high)) * 1e-12:
+    if high - low <= max(abs(low), abs(high)) * 1e-12 + _LOWEST:
         if log:
             low, high = low / 2, high * 2
         else:
-            around = abs(low) / 10 or 1.0
+            around = abs(low) / 10 if abs(low) > _LOWEST else 1.0
             low, high = low - around, high + around
     return Scale(low, high, log)
 
@@ -242,10 +243,16 @@ def ticks(scale: Scale, count: int) -> list[float]:
     span = scale.high - scale.low
     raw = span / max(1, count)
     power = 10.0 ** math.floor(math.log10(raw))
-    step = next(f * power for f in (1, 2, 5, 10) if f * power >= raw * 0.999)
-    first = math.ceil(scale.low / step - 1e-9)
-    last = math.floor(scale.high / step + 1e-9)
-    return [n * step for n in range(first, last + 1)]
+    steps = [f * power for f in (10, 5, 2, 1, 0.5, 0.2, 0.1)]
+    widest = next(n for n in (3, 2, 1, 0) if steps[n] >= raw * 0.999)
+    inside = []
+    for step in steps[widest:]:  # a range may lie between two that are far apart
+        first = math.ceil(scale.low / step - 1e-9)
+        last = math.floor(scale.high / step + 1e-9)
+        inside = [n * step for n in range(first, last + 1)]
+        if len(inside) >= 2:
+            break
+    return inside
 
 
 def words_of(values: Sequence[float]) -> list[str]:
@@ -255,7 +262,10 @@ def words_of(values: Sequence[float]) -> list[str]:
     top = max(abs(value) for value in values)
     gap = min((b - a for a, b in pairwise(values)), default=top) or 1.0
     if top >= 1e5 or (top < 1e-3 and top > 0):
-        return [_short(value) for value in values]
+        told = ([_short(value, digits) for value in values] for digits in range(4, 16))
+        return next(
+            (words for words in told if len(set(words)) == len(values)), list(map(repr, values))
+        )
     if top / gap > 1e6:
         return [f"{value:.6g}" for value in values]
     digits = max(0, -math.floor(math.log10(gap) + 1e-9)) if gap > 0 else 0
@@ -264,14 +274,14 @@ def words_of(values: Sequence[float]) -> list[str]:
     return [f"{value:.{digits}f}" for value in values]
 
 
-def _short(value: float) -> str:
+def _short(value: float, digits: int = 4) -> str:
     for limit, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if limit <= abs(value) < limit * 1000:
-            return f"{value / limit:.4g}{unit}"
+            return f"{value / limit:.{digits}g}{unit}"
     if 0 < abs(value) < 1e-3 or abs(value) >= 1e15:
-        mantissa, power = f"{value:.2e}".split("e")
+        mantissa, power = f"{value:.{digits - 2}e}".split("e")
         return f"{mantissa.rstrip('0').rstrip('.')}e{int(power)}"
-    return f"{value:.3g}"
+    return f"{value:.{digits - 1}g}"
 
 
 def _labels(scale: Scale, rows: int) -> dict[int, str]:

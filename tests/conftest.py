@@ -1,0 +1,15 @@
+"""What all tests start from, on machines of any speed and however pytest was started."""
+
+from __future__ import annotations
+
+import signal
+
+from hypothesis import settings
+
+# A busy machine is no fault of the code.
+settings.register_profile("any-machine", deadline=None)
+settings.load_profile("any-machine")
+
+# A shell's background job ignores SIGINT, and so would every run that a test presses Ctrl-C in.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
