@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from oumi_flow.executors.files import slurp
 
 SUPERVISOR = b"oumi-flow-job"  # what a supervisor calls itself; the job has a name of its own
+SERVER = b"oumi-flow-serve"  # what forks them; at most 15 characters, prctl(2)
 
 
 class Process:
@@ -69,7 +70,7 @@ def supervisors_at(folders: Iterable[str]) -> list[tuple[int, str]]:
 
 
 def bereft_at(folder: str) -> list[int]:
-    """Supervisors whose records below `folder` were deleted, with the folder that they were in.
+    """Supervisors of lost runs whose records below `folder` were deleted, with their folder.
 
     They look after a job that nothing on the disk tells of any more. Costs as `supervisors_at`.
     """
@@ -81,7 +82,14 @@ def bereft_at(folder: str) -> list[int]:
             path.startswith(top) and path.endswith(" (deleted)") and os.path.isdir(fd)
             for path, fd in held.items()
         )
+        and not _has_server(pid)
     ]
+
+
+def _has_server(pid: int) -> bool:
+    """Whether the server that forked this supervisor is there: then so is its run."""
+    process = read_process(pid)
+    return process is not None and slurp(f"/proc/{process.parent}/comm").strip() == SERVER
 
 
 def _supervisors() -> Iterator[tuple[int, dict[str, str]]]:

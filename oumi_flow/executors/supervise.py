@@ -24,7 +24,7 @@ from collections.abc import Callable
 from oumi_flow.executors.cores import Cores
 from oumi_flow.executors.hearing import CAUGHT, drain, hear_signals, noticed
 from oumi_flow.executors.memory_killer import MemoryKiller
-from oumi_flow.executors.processes import SUPERVISOR, boot_id, send_signal
+from oumi_flow.executors.processes import SERVER, SUPERVISOR, boot_id, send_signal
 from oumi_flow.executors.supervision import Supervision
 from oumi_flow.executors.wire import MAX_DESCRIPTORS, ORDERS, REPORTS
 
@@ -178,7 +178,7 @@ def main() -> None:
         with contextlib.suppress(OSError):
             os.close(fd)  # whatever the runner was given without being told
     prctl = ctypes.CDLL(None, use_errno=True).prctl
-    prctl(_PR_SET_NAME, b"oumi-flow-serve", 0, 0, 0)
+    prctl(_PR_SET_NAME, SERVER, 0, 0, 0)
     orders, reports = socket.socket(fileno=ORDERS), socket.socket(fileno=REPORTS)
     server = Server(orders, reports, prctl, MemoryKiller())
     gc.disable()
