@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from textual import work
 from textual.app import App
 from textual.binding import Binding
+from textual.screen import Screen
 
 from oumi_flow.graph import descendants
 from oumi_flow.model import JobState
@@ -109,9 +110,7 @@ class FlowApp(App[None]):
             newer = self.source.moved_on()
             if newer and self._awaited:
                 self.follow(newer)
-        tick = getattr(self.screen, "tick", None)
-        if tick is not None:
-            tick(changed)
+        _tell(self.screen, changed)
 
     @work(thread=True, exclusive=True, group="gpus", exit_on_error=False)
     def ask_gpus(self) -> None:
@@ -129,18 +128,14 @@ class FlowApp(App[None]):
         self.source.follow(run_id)
         self.say(f"this is run {run_id} now")
         for screen in self.screen_stack:
-            tick = getattr(screen, "tick", None)
-            if tick is not None:
-                tick(True)
+            _tell(screen, True)
 
     def look_again(self) -> None:
         newer = self.source.moved_on()
         if newer:
             self.follow(newer)
         self.source.poll()
-        tick = getattr(self.screen, "tick", None)
-        if tick is not None:
-            tick(True)
+        _tell(self.screen, True)
         self.refresh(layout=True)
 
     def say(self, words: str, severity: Any = "information") -> None:
@@ -318,3 +313,10 @@ class FlowApp(App[None]):
             words = show_file(self, program, self.source.log(job))
             if words:
                 self.say(words, "warning")
+
+
+def _tell(screen: Screen[Any], changed: bool) -> None:
+    """Let a screen draw what is new; one that is only being built has nothing to draw on yet."""
+    tick = getattr(screen, "tick", None)
+    if tick is not None and screen.is_mounted and screen.is_attached:
+        tick(changed)
