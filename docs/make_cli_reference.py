@@ -37,7 +37,7 @@ TAIL = """
 | `OUMI_FLOW_OUMI` | the command that runs oumi, where `--oumi` is not given |
 | `OUMI_FLOW_HOME` | where this user's list of runs and caches lie |
 | `OUMI_FLOW_LOCK_DIR` | where the locks of GPUs lie; all users of a machine need the same |
-| `OUMI_FLOW_GPU_PATIENCE` | seconds for which a job that wants GPUs is overtaken by smaller ones; 60 |
+| `OUMI_FLOW_GPU_PATIENCE` | seconds that a job that wants GPUs is overtaken by smaller ones: 60 |
 | `CUDA_VISIBLE_DEVICES` | bounds the GPUs that a run uses |
 | `NO_COLOR` | no colours |
 

@@ -31,9 +31,7 @@ def makespan(tasks: Mapping[str, Task], slots: int, gpus: int = 0) -> float:
     return play(tasks, slots, gpus)[0]
 
 
-def play(
-    tasks: Mapping[str, Task], slots: int, gpus: int = 0
-) -> tuple[float, Mapping[str, float]]:
+def play(tasks: Mapping[str, Task], slots: int, gpus: int = 0) -> tuple[float, Mapping[str, float]]:
     """As `makespan`, with the second at which each task begins."""
     played = _Play(tasks, max(1, slots), gpus)
     return played.run(), played.starts
