@@ -10,6 +10,8 @@ from hypothesis import settings
 settings.register_profile("any-machine", deadline=None)
 settings.load_profile("any-machine")
 
-# A shell's background job ignores SIGINT, and so would every run that a test presses Ctrl-C in.
+# A shell's background job ignores SIGINT, one under nohup SIGHUP, and so would every run of a test.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
