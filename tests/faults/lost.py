@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
+import signal
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -68,6 +70,13 @@ def processes_of(space: Space) -> list[int]:
         if mark in environ and name != "strace\n":
             found.append(int(entry))
     return found
+
+
+def end_all(space: Space) -> None:
+    """Only a test that failed has left anybody, and nobody else would end them."""
+    for pid in processes_of(space):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def assert_all_let_go(space: Space) -> None:

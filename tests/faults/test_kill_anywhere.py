@@ -18,12 +18,13 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from tests.faults.lost import Lasting, assert_all_let_go, processes_of
+from tests.faults.lost import Lasting, assert_all_let_go, end_all, processes_of
 from tests.flow.conftest import Space, wait_for
 
 EXHAUSTIVE = os.environ.get("OUMI_FLOW_EXHAUSTIVE") == "1"
@@ -237,8 +238,9 @@ def changes(call: str, words: str, result: str | None, root: str) -> bool:
 
 
 @pytest.fixture(params=[False, True], ids=["first run", "after an edit"])
-def world(request: pytest.FixtureRequest, space: Space) -> World:
-    return World(space, request.param)
+def world(request: pytest.FixtureRequest, space: Space) -> Iterator[World]:
+    yield World(space, request.param)
+    end_all(space)
 
 
 @pytest.mark.timeout(0 if EXHAUSTIVE else 1200)

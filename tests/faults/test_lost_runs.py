@@ -6,13 +6,14 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from oumi_flow.executors.local import LocalExecutor
 from oumi_flow.executors.processes import boot_id
-from tests.faults.lost import Lasting, assert_all_let_go, processes_of
+from tests.faults.lost import Lasting, assert_all_let_go, end_all, processes_of
 from tests.flow.conftest import Space, wait_for
 
 # y reads what x makes, all the time that it lives; two locks tell if anybody disturbs anybody.
@@ -22,6 +23,12 @@ READS = (
 )
 WRITES = 'exec {file}>> x.lock; flock -n $file || echo "twice x-under-y $$" >> effects.log; '
 MAKES = "head -n1 data.txt > x.txt"
+
+
+@pytest.fixture(autouse=True)
+def nobody_stays(space: Space) -> Iterator[None]:
+    yield
+    end_all(space)
 
 
 class Chain(Lasting):

@@ -21,7 +21,7 @@ import pytest
 
 from oumi_flow.executors.base import TOKEN_VARIABLE
 from oumi_flow.executors.processes import supervisors_at
-from tests.faults.lost import Lasting, assert_all_let_go, processes_of
+from tests.faults.lost import Lasting, assert_all_let_go, end_all, processes_of
 from tests.flow.conftest import Space, wait_for
 
 EXHAUSTIVE = os.environ.get("OUMI_FLOW_EXHAUSTIVE") == "1"
@@ -79,7 +79,7 @@ class World(Lasting):
             name=name,
             sources=" ".join(self.reads[name]),
             seconds=self.rng.choice([0.05, 0.1, 0.2, 0.4]),
-            filter="| head -n1" if name == "same" else "",
+            filter="| sed -n 1p" if name == "same" else "",
             target=f"{name}.txt",
         )
         return self.job(
@@ -194,9 +194,7 @@ def test_random_kills_end_in_a_clean_build(space: Space) -> None:
     except AssertionError as error:
         raise AssertionError(f"OUMI_FLOW_SEED={SEED}, {story[-6:]}: {error}") from error
     finally:
-        for pid in processes_of(space):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        end_all(space)
     started, ended = world.count_effects()
     print(
         f"{ROUNDS} rounds, killed {dict(world.kills)}; "
