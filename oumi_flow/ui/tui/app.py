@@ -99,6 +99,8 @@ class FlowApp(App[None]):
     # -- time goes by ---------------------------------------------------------------------
 
     def _tick(self) -> None:
+        if not self.screen_stack:  # the last tick of a screen that is being left
+            return
         changed = self.source.poll()
         now = self.clock()
         board = self.source.board
