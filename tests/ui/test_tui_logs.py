@@ -8,8 +8,6 @@ import pytest
 
 pytest.importorskip("textual")
 
-from textual.widgets import Input
-
 from oumi_flow.ui import cells
 from oumi_flow.ui.tui.detail import JobDetail
 from oumi_flow.ui.tui.log_index import LogIndex
@@ -239,9 +237,7 @@ def test_long_lines_are_wrapped_or_moved_aside(tmp_path: Path) -> None:
 def test_letters_go_to_the_search_not_to_the_screen(tmp_path: Path) -> None:
     async def story(at: At) -> None:
         await opened(at)
-        await at.press("slash")
-        await at.until(lambda: isinstance(at.app.focused, Input))
-        await at.press(*"q1efn", "escape")
+        await at.press("slash", *"q1efn", "escape")
         assert isinstance(at.app.screen, JobDetail)
         assert at.app.screen.page == "log"
         await at.sees("following")
