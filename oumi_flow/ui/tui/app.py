@@ -320,5 +320,5 @@ class FlowApp(App[None]):
 def _tell(screen: Screen[Any], changed: bool) -> None:
     """Let a screen draw what is new; one that is only being built has nothing to draw on yet."""
     tick = getattr(screen, "tick", None)
-    if tick is not None and screen.is_mounted and screen.is_attached:
+    if tick is not None and screen.is_mounted:
         tick(changed)
