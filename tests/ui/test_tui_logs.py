@@ -17,8 +17,6 @@ from tests.ui.pilots import At, drive
 from tests.ui.story import EVIL
 from tests.ui.tui_source import StorySource
 
-pytestmark = pytest.mark.skip(reason="waits without end on some machines: to be found out")
-
 JOB = "train-1e-4"
 
 
@@ -236,7 +234,6 @@ def test_long_lines_are_wrapped_or_moved_aside(tmp_path: Path) -> None:
     drive(source, story)
 
 
-@pytest.mark.skip(reason="keys pressed before the page of the log has the focus go to the screen")
 def test_letters_go_to_the_search_not_to_the_screen(tmp_path: Path) -> None:
     async def story(at: At) -> None:
         await opened(at)

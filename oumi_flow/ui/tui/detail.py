@@ -131,7 +131,10 @@ class JobDetail(Screen[None]):
         if page != self.page:
             return
         for widget in self.query(f"#page-{page}"):
-            widget.focus()
+            # A focus comes into force a moment later: given twice, it would take back the field
+            # that a quick `/` has opened meanwhile.
+            if not widget.has_focus_within:
+                widget.focus()
         self._repaint_page()
 
     def action_turn(self, step: int) -> None:
