@@ -438,16 +438,14 @@ def test_a_stopped_job_may_tidy_up_too(space: Space) -> None:
 
 @pytest.mark.parametrize("and_then", ["", "os.setsid()"])
 def test_a_chain_of_forks_is_caught(space: Space, and_then: str) -> None:
-    """Each process forks the next and leaves: whoever looks always sees the last one but one.
-
-    What slips away from its supervisor on a busy machine, who mends the run stops.
-    """
+    """Each process forks the next and leaves: whoever looks always sees the last one but one."""
     chain = "import os,signal\nsignal.signal(15, signal.SIG_IGN)\nprint('up', flush=True)\n"
     chain += f"while True:\n    if os.fork(): os._exit(0)\n    {and_then}\n"
     handle = space.submit("a", [sys.executable, "-c", chain], grace=0.05)
     written(space.root / "out" / "a" / "job.log")
     assert space.end(handle).code == 0
-    stop_leftovers([handle], grace=0)
+    # It has told of the end, and is about to go itself.
+    until(lambda: not processes.supervisors_at([handle.state_dir]), "its supervisor is gone")
     assert stop_leftovers([handle], grace=0) == 0
 
 
@@ -490,6 +488,7 @@ def test_no_number_of_processes_is_too_much_to_end(space: Space, program: str) -
     space.executor.cancel([handle], 0.1)
     end = space.end(handle)
     assert (end.cancelled, end.signal, end.error) == (True, signal.SIGKILL, "")
+    until(lambda: not processes.supervisors_at([handle.state_dir]), "its supervisor is gone")
     assert stop_leftovers([handle], grace=0) == 0
 
 
