@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from oumi_flow.board import Board, JobRow, key_metrics
 from oumi_flow.model import EMPTY, Decision, JobState, Progress
-from oumi_flow.text import duration
+from oumi_flow.text import duration, ordinal
 from oumi_flow.ui import cells
 from oumi_flow.ui.frame import bar, time_to_end
 from oumi_flow.ui.layout import cut
@@ -174,12 +174,6 @@ def count_words(progress: Progress) -> str:
     unit = f" {progress.unit}" if progress.unit else ""
     total = f"/{progress.total:.12g}" if progress.total else ""
     return f"{progress.done:.12g}{total}{unit}"
-
-
-def ordinal(number: int) -> str:
-    """`1st`, `2nd`, `3rd`, `11th`."""
-    tail = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10)
-    return f"{number}{tail or 'th'}"
 
 
 # -- one line a job -----------------------------------------------------------------------
