@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -142,6 +142,7 @@ def watch(store: Store, run_id: str, path: str, settings: Settings | None = None
     from oumi_flow.ui.tui.app import FlowApp
 
     settings = settings if settings is not None else load_settings(os.environ)
+    _forget_the_size(os.environ)
     source = Watching(store, run_id, path)
     theme = theme_of(sys.stderr)
     app = FlowApp(source, _for_screen(theme, settings, os.environ), settings)
@@ -152,6 +153,13 @@ def watch(store: Store, run_id: str, path: str, settings: Settings | None = None
         source.close()
     source.poll()
     return _leave(source, app.fault)
+
+
+def _forget_the_size(environ: MutableMapping[str, str]) -> None:
+    """A terminal knows its size best: one that the shell exported would hold the screen, and the
+    pager opened from it, at that size whatever the window becomes."""
+    for name in ("COLUMNS", "LINES"):
+        environ.pop(name, None)
 
 
 def _for_screen(theme: Any, settings: Settings, environ: Mapping[str, str]) -> Any:

@@ -294,8 +294,10 @@ def test_a_lost_run_is_told_as_such(space: Space, terminals: Terminals) -> None:
 
 
 def test_the_window_changes_its_size(space: Space, terminals: Terminals) -> None:
+    """Whatever size the shell has exported: that of another window, or of this one once."""
     waiting(space)
-    terminal = terminals.open(space, "run", "workflow.yaml", size=(160, 45))
+    stale = {"COLUMNS": "80", "LINES": "24"}
+    terminal = terminals.open(space, "run", "workflow.yaml", size=(160, 45), env=stale)
     terminal.sees("─ Log  train", "┬─ Run", "3/10 steps")
     terminal.resize(40, 8)
     wait_for(lambda: "Log" not in terminal.text(), "the log goes")
