@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -503,3 +504,20 @@ def test_no_colour_means_no_colour(tmp_path: Path, monkeypatch: pytest.MonkeyPat
                     assert style is None or style.bgcolor is None or style.bgcolor.is_default
 
     drive(told(tmp_path), story, color=False)
+
+
+def test_a_tick_while_the_screen_comes_apart_is_nothing(tmp_path: Path) -> None:
+    ticks = []
+
+    async def story(at: At) -> None:
+        apart = at.app._prune
+
+        async def prune(*nodes: Any, **more: Any) -> None:
+            await apart(*nodes, **more)
+            ticks.append(at.app.screen_stack[:1])
+            at.app._tick()
+
+        at.app._prune = prune  # type: ignore[assignment]
+
+    drive(told(tmp_path), story)
+    assert ticks

@@ -99,7 +99,7 @@ class FlowApp(App[None]):
     # -- time goes by ---------------------------------------------------------------------
 
     def _tick(self) -> None:
-        if not self.screen_stack:  # the last tick of a screen that is being left
+        if not (self.is_running and self.screen_stack):  # being left: it comes apart meanwhile
             return
         changed = self.source.poll()
         now = self.clock()
