@@ -111,8 +111,10 @@ def running(folder: Path, env: dict[str, str], jobs: list[dict[str, object]]) ->
 
 
 def jobs(count: int, active: int, script: str) -> list[dict[str, object]]:
-    first = [{"name": f"active-{n}", "verb": "shell", "run": script} for n in range(active)]
-    rest = [
+    first: list[dict[str, object]] = [
+        {"name": f"active-{n}", "verb": "shell", "run": script} for n in range(active)
+    ]
+    rest: list[dict[str, object]] = [
         {"name": f"job-{n}", "verb": "shell", "run": "true", "depends_on": ["active-0"]}
         for n in range(count - active)
     ]
