@@ -146,6 +146,7 @@ def watch(store: Store, run_id: str, path: str, settings: Settings | None = None
     source = Watching(store, run_id, path)
     theme = theme_of(sys.stderr)
     app = FlowApp(source, _for_screen(theme, settings, os.environ), settings)
+    _end_with_the_terminal()
     try:
         with _ended_politely(app):
             app.run(mouse=settings.mouse)
@@ -173,6 +174,24 @@ def _for_screen(theme: Any, settings: Settings, environ: Mapping[str, str]) -> A
         encoding="ascii" if plain else theme.encoding,
         screen=True,
     )
+
+
+def _end_with_the_terminal() -> None:
+    """Where SIGHUP does not end us (nohup; a terminal that is not our controlling one), reading
+    from a terminal that is gone would go on for ever. Nobody is left to say anything to."""
+    import select
+    import signal
+    import threading
+
+    gone = select.poll()
+    for stream in (sys.stdin, sys.stderr):
+        gone.register(stream.fileno(), 0)  # a hang-up is told unasked
+
+    def wait() -> None:
+        gone.poll()
+        os._exit(128 + signal.SIGHUP)
+
+    threading.Thread(target=wait, name="hang-up", daemon=True).start()
 
 
 @contextmanager

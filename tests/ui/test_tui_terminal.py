@@ -234,6 +234,35 @@ def test_closing_the_terminal_and_killing_the_viewer_leave_the_run(
     assert space.run().out.startswith("flow: ")
 
 
+def test_a_viewer_that_ignores_hang_ups_goes_with_its_terminal(space: Space) -> None:
+    """As under nohup; reading from a terminal that is gone took a core for ever."""
+    space.workflow(space.job("a"))
+    assert space.run().code == 0
+    here, there = os.openpty()
+    env = {**space.env, "TERM": "xterm-256color"}
+    for name in ("CI", "NO_COLOR"):
+        env.pop(name, None)
+    viewer = subprocess.Popen(
+        [sys.executable, "-m", "oumi_flow", "monitor"],
+        cwd=space.root,
+        env=env,
+        stdin=there,
+        stdout=there,
+        stderr=there,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    )
+    os.close(there)
+    seen = b""
+    while b"Completed" not in seen:
+        seen += os.read(here, 1 << 16)
+    os.close(here)
+    try:
+        assert viewer.wait(60) == 128 + signal.SIGHUP
+    finally:
+        viewer.kill()
+
+
 def test_two_viewers_see_the_same_and_one_may_stop_a_job(
     space: Space, terminals: Terminals
 ) -> None:
