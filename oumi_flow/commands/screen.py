@@ -177,19 +177,20 @@ def _for_screen(theme: Any, settings: Settings, environ: Mapping[str, str]) -> A
 
 
 def _end_with_the_terminal() -> None:
-    """Where SIGHUP does not end us (nohup; a terminal that is not our controlling one), reading
-    from a terminal that is gone would go on for ever. Nobody is left to say anything to."""
+    """A hang-up ends us, under nohup too, and from a terminal that is not our controlling one and
+    sends no signal: reading from one that is gone would go on for ever."""
     import select
     import signal
     import threading
 
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     gone = select.poll()
     for stream in (sys.stdin, sys.stderr):
         gone.register(stream.fileno(), 0)  # a hang-up is told unasked
 
     def wait() -> None:
         gone.poll()
-        os._exit(128 + signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGHUP)
 
     threading.Thread(target=wait, name="hang-up", daemon=True).start()
 
