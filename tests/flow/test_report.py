@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -126,6 +127,8 @@ def test_a_live_run_and_a_lost_one(space: Space) -> None:
     process.communicate()
     lost = report(space)
     assert "The run was lost" in lost.text
+    assert re.search(r"last heard of after \d", lost.text)
+    assert not re.search(r"\btook \d", lost.text)
     assert "1 job of it live on" in lost.text
     space.write("go", "")
     wait_for(lambda: space.exists("out/slow/.oumi-flow/exit.json"), "slow ends")

@@ -318,7 +318,7 @@ def test_a_lost_run_is_told_as_such(space: Space, terminals: Terminals) -> None:
     os.kill(int(re.search(r'"pid":\s*(\d+)', lock)[1]), signal.SIGKILL)  # type: ignore[index]
     terminal.sees("Status: Lost", "running (runner lost)")
     other = terminals.open(space, "monitor")
-    other.sees("Status: Lost", "running (runner lost)")
+    other.sees("Status: Lost", "last heard of after ", "running (runner lost)")
     space.write("go", "")
 
 

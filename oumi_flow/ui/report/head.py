@@ -26,9 +26,7 @@ _S = JobState
 
 def header(report: Report) -> Markup:
     board = report.board
-    took = "" if board.started is None else f"took {duration(board.elapsed(report.now))}"
-    if not board.over:
-        took = took.replace("took", "running for")
+    took = "" if board.started is None else f"{_took(board)} {duration(board.elapsed(report.now))}"
     who = f"by {board.user} on {board.host}" if board.user else f"on {board.host}"
     told = [
         f"run {board.run_id}",
@@ -43,6 +41,13 @@ def header(report: Report) -> Markup:
         el("p", " · ".join(word for word in told if word), class_="muted"),
         *(el("p", words, class_="note") for words in _warnings(report)),
     )
+
+
+def _took(board: Board) -> str:
+    """What the seconds are that the run has to show: of a lost one nobody knows its end."""
+    if board.state == "lost":
+        return "last heard of after"
+    return "took" if board.over else "running for"
 
 
 def _warnings(report: Report) -> list[str]:
@@ -85,7 +90,7 @@ def summary(
         word = "not run" if board.over else "to go"
         running = f"{len(board.running)} running" if board.running else ""
         tiles.append(_tile(word, str(open_), running))
-    tiles.append(_tile("took" if board.over else "so far", duration(board.elapsed(now)), ""))
+    tiles.append(_tile(_took(board), duration(board.elapsed(now)), ""))
     used = board.gpu_seconds(now)
     if board.devices or used >= 1:
         had = board.elapsed(now) * len(board.devices)

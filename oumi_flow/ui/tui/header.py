@@ -34,6 +34,8 @@ def title(board: Board, theme: Theme, now: float, left: TimeLeft | None, live: b
     words = "" if board.over else time_left_words(left)
     if words:
         times.append(("muted", f" {_dot(theme)} {words}"))
+    if board.state == "lost" and width >= 60:  # nobody knows its end
+        times.insert(0, ("muted", "last heard of after "))
     if width < 44:  # where it matters most
         status = [status[1], ("", f" {board.completed}/{board.total}")]
     name = theme.text(board.workflow) or "run"
