@@ -60,8 +60,14 @@ def monitor(options: argparse.Namespace) -> int:
     store, run_id = found.store, found.run_id
     from oumi_flow.commands import screen
 
+    if options.web:
+        from oumi_flow.commands.web import serve
+
+        return serve(found, options.port or 0, options.writable)
+    if options.port is not None or options.writable:
+        raise FlowError("--port and --writable belong to --web")
     if screen.is_wanted(options):
-        return screen.watch(store, run_id, found.path)
+        return screen.watch(store, run_id, found.path, read_only=options.read_only)
     if not store.is_live(run_id):
         options.json = options.running = False
         options.target = run_id if options.target is None else options.target

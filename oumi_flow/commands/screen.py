@@ -44,6 +44,10 @@ def is_wanted(options: argparse.Namespace, by_file: bool = True) -> bool:
 
 def why_not(environ: Mapping[str, str], *, forced: bool = False) -> str:
     """What this place lacks for a screen; "" for nothing."""
+    from oumi_flow.commands.web import in_browser
+
+    if in_browser():
+        return ""
     for name in ("stdin", "stdout", "stderr"):
         if not _is_terminal(getattr(sys, name)):
             return f"{name} is no terminal"
@@ -135,17 +139,26 @@ def _import() -> None:
     import oumi_flow.ui.tui.app  # noqa: F401
 
 
-def watch(store: Store, run_id: str, path: str, settings: Settings | None = None) -> int:
+def watch(
+    store: Store,
+    run_id: str,
+    path: str,
+    settings: Settings | None = None,
+    *,
+    read_only: bool = False,
+) -> int:
     """Open the screen on a run until its user leaves; then say how things are, and an exit code."""
     from oumi_flow.commands.watching import Watching
+    from oumi_flow.commands.web import in_browser
     from oumi_flow.ui.theme import theme_of
     from oumi_flow.ui.tui.app import FlowApp
 
     settings = settings if settings is not None else load_settings(os.environ)
-    _forget_the_size(os.environ)
+    if not in_browser():
+        _forget_the_size(os.environ)
     source = Watching(store, run_id, path)
     theme = theme_of(sys.stderr)
-    app = FlowApp(source, _for_screen(theme, settings, os.environ), settings)
+    app = FlowApp(source, _for_screen(theme, settings, os.environ), settings, read_only=read_only)
     _end_with_the_terminal()
     try:
         with _ended_politely(app):
@@ -153,6 +166,8 @@ def watch(store: Store, run_id: str, path: str, settings: Settings | None = None
     finally:
         source.close()
     source.poll()
+    if in_browser() and app.fault is None:
+        return OK  # the page says the rest
     return _leave(source, app.fault)
 
 

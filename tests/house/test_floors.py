@@ -143,7 +143,9 @@ def test_what_never_knows_what(room: str, never: set[str]) -> None:
         ("rich", {"ui"}),
         ("pynvml", {"tokens"}),
         ("blake3", {"disk"}),
-        ("asyncio", set()),
+        ("asyncio", {"ui"}),
+        ("aiohttp", {"ui"}),
+        ("textual_serve", {"ui"}),
     ],
 )
 def test_each_package_has_its_one_room(package: str, rooms: set[str]) -> None:

@@ -66,7 +66,10 @@ class FlowApp(App[None]):
         clock: Callable[[], float] = time.time,
         read_only: bool = False,
     ) -> None:
-        """`theme` says what the terminal can show; without colour its own are the only ones."""
+        """`theme` says what the terminal can show; without colour its own are the only ones.
+
+        `read_only` refuses all that would stop, start or write something.
+        """
         self.settings = settings or Settings()
         # Without colour the filter of Textual has to be the one for a terminal's own colours, or
         # it paints black on black; which one it is, is settled here.
@@ -209,12 +212,20 @@ class FlowApp(App[None]):
     async def action_quit(self) -> None:
         self.exit()
 
+    def only_looks(self) -> bool:
+        """Whether a wish is refused; the user is told."""
+        if self.read_only:
+            self.say("this screen may only look on", "warning")
+        return self.read_only
+
     def action_stop(self) -> None:
         board = self.source.board
         if any(isinstance(screen, Question) for screen in self.screen_stack):
             return
         if board.over or not self.source.live:
             self.exit()
+            return
+        if self.only_looks():
             return
         words = (
             f"{count(len(board.running), 'running job')} will be stopped, and what waits will "
@@ -246,6 +257,8 @@ class FlowApp(App[None]):
             return
         if not self.source.live and not row.runner_lost:
             self.say("no run is live: there is nothing to stop")
+            return
+        if self.only_looks():
             return
         after = descendants([job], {name: one.upstream for name, one in board.rows.items()})
         blocked = [
@@ -282,7 +295,7 @@ class FlowApp(App[None]):
             self.say(f"{job}: {row.state.value}; only what failed or was stopped is run again")
         elif self.source.live:
             self.say("the run is still going: run it again once it has ended")
-        else:
+        elif not self.only_looks():
             self._awaited = True
             self._wish(partial(self.source.run_again, [job]))
 

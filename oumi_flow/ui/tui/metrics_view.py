@@ -184,6 +184,8 @@ class MetricsView(Screen[None]):
         if not rows:
             self.app.say("there are no numbers to write yet")
             return
+        if self.app.only_looks():
+            return
         text = (
             metric_rows.as_csv(rows)
             if kind == "csv"
