@@ -1,29 +1,39 @@
 """`notify:` of a workflow: a command of the user's, told of failures and of the end by JSON.
 
-Its fate never touches the run: it gets its own thread and 30 seconds; what goes wrong is a warning.
+Its fate never touches the run. One thread runs it, for one event after the other, each time in a
+session of its own that is ended after 30 seconds; what goes wrong is a warning.
 """
 
 from __future__ import annotations
 
 import os
+import queue
+import signal
 import sys
 import threading
+import time
 from collections.abc import Collection, Mapping
+from contextlib import suppress
+from typing import BinaryIO
 
 from oumi_flow.events import Event, JobFinished, RunFinished, RunStarted
+from oumi_flow.text import count
 
 _LIMIT = 30.0
+_SAID = 200  # characters of what a failing command said
 
 
 class Notifier:
     """A listener: runs the command for each failed job and once at the end of the run."""
 
-    def __init__(self, command: str, secrets: Collection[str] = ()) -> None:
-        """`secrets`: values that must not show in what the command says."""
-        self._command = command
+    def __init__(self, command: str, secrets: Collection[str] = (), limit: float = _LIMIT) -> None:
+        """`secrets`: values that must not show in what the command says. `limit`: seconds."""
+        self._command, self._limit = command, limit
         self._secrets = sorted(secrets, key=len, reverse=True)
         self._about: dict[str, object] = {}
-        self._threads: list[threading.Thread] = []
+        self._to_tell: queue.SimpleQueue[Mapping[str, object] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._deadline = float("inf")  # for telling of failures, once the run has ended
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, RunStarted):
@@ -43,44 +53,72 @@ class Notifier:
             )
 
     def close(self) -> None:
-        """Wait for the commands under way, at most their own limit."""
-        for thread in self._threads:
-            thread.join(_LIMIT + 1)
+        """Wait until all is told: failures for one more limit, then the end for another one."""
+        if self._thread is None:
+            return
+        self._deadline = time.monotonic() + self._limit
+        self._to_tell.put(None)
+        self._thread.join()
 
     def _tell(self, what: Mapping[str, object]) -> None:
+        self._to_tell.put({**self._about, **what})
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="notify", daemon=True)
+            self._thread.start()
+
+    def _work(self) -> None:
+        untold = 0
+        while (what := self._to_tell.get()) is not None:
+            if what["event"] == "failed" and time.monotonic() > self._deadline:
+                untold += 1
+                continue
+            trouble = self._run(what)
+            if trouble:
+                print(f"warning: notify: {trouble}", file=sys.stderr)
+        if untold:
+            late = f"the run has ended, and {count(untold, 'failure')} could not be told in time"
+            print(f"warning: notify: {late}", file=sys.stderr)
+
+    def _run(self, what: Mapping[str, object]) -> str:
+        """Run the command once; what went wrong, or ""."""
         import json
-
-        text = json.dumps({**self._about, **what}, ensure_ascii=False) + "\n"
-        thread = threading.Thread(target=self._run, args=(text,), name="notify", daemon=True)
-        thread.start()
-        self._threads.append(thread)
-
-    def _run(self, text: str) -> None:
         import subprocess
 
         from oumi_flow.verbs import shell_command
 
+        text = json.dumps(what, ensure_ascii=False) + "\n"
         try:
-            done = subprocess.run(
-                shell_command(self._command),
-                input=text,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
-                encoding="utf-8",
-                errors="replace",
-                timeout=_LIMIT,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            words = f"took more than {_LIMIT:.0f} s"
+            # Files, not pipes: neither a command that does not read nor what it leaves behind in
+            # the background can make anybody wait. In memory, as a full disk is news as well.
+            with _file() as told, _file() as said:
+                told.write(text.encode())
+                told.seek(0)
+                process = subprocess.Popen(
+                    shell_command(self._command),
+                    stdin=told,
+                    stdout=subprocess.DEVNULL,
+                    stderr=said,
+                    start_new_session=True,
+                )
+                try:
+                    code = process.wait(self._limit)
+                except subprocess.TimeoutExpired:
+                    with suppress(ProcessLookupError, PermissionError):
+                        os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
+                    return f"took more than {self._limit:g} s, and was stopped"
+                if code == 0:
+                    return ""
+                said.seek(0)
+                return f"exit {code}: {self._masked(said.read().decode(errors='replace'))}"
         except OSError as fault:
-            words = str(fault)
-        else:
-            if done.returncode == 0:
-                return
-            said = done.stderr
-            for value in self._secrets:
-                said = said.replace(value, "****")
-            words = f"exit {done.returncode}: {said.strip()[-200:]}"
-        print(f"warning: notify: {words}", file=sys.stderr)
+            return fault.strerror or str(fault)
+
+    def _masked(self, words: str) -> str:
+        for value in self._secrets:
+            words = words.replace(value, "****")
+        return words.strip()[-_SAID:]
+
+
+def _file() -> BinaryIO:
+    return os.fdopen(os.memfd_create("notify"), "w+b")

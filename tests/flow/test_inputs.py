@@ -285,20 +285,6 @@ def test_the_longest_path_goes_first(space: Space) -> None:
     assert space.ran()[0] == "root"
 
 
-def test_notify_is_told_of_failures_and_of_the_end(space: Space) -> None:
-    space.workflow(space.job("good"), space.job("bad", "exit 5"), notify="cat >> told.jsonl")
-    assert space.run().code == 1
-    told = [json.loads(line) for line in space.read("told.jsonl").splitlines()]
-    kinds = sorted((each["event"], each.get("job", "")) for each in told)
-    assert kinds == [("failed", "bad"), ("finished", "")]
-    final = next(each for each in told if each["event"] == "finished")
-    assert final["state"] == "failed"
-    space.workflow(space.job("good"), notify="echo broken >&2; exit 9")
-    said = ok(space.run("-F"))
-    assert "notify" in said.err
-    assert "broken" in said.err
-
-
 def test_a_job_cannot_read_what_the_user_types(space: Space) -> None:
     space.workflow(space.job("a", "if read -r line; then echo got; else echo nothing; fi"))
     ok(space.run())
