@@ -50,6 +50,7 @@ def start(
     """
     import subprocess
 
+    from oumi_flow.commands.web import without_page
     from oumi_flow.commands.words import in_background
     from oumi_flow.store.runs import new_run_id
 
@@ -64,6 +65,7 @@ def start(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
+            env=without_page(os.environ),
             start_new_session=True,
         )
     events = store.paths.events(run_id)

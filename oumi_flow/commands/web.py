@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from oumi_flow.errors import OK, FlowError
@@ -12,12 +13,24 @@ if TYPE_CHECKING:
     from oumi_flow.commands.targets import Found
 
 _DRIVER = "textual.drivers.web_driver:WebDriver"
+_PAGE = frozenset({"COLUMNS", "ROWS", "PYTHONUTF8"})
 _INSTALL = "pip install 'oumi-flow[web]'"
 
 
 def in_browser() -> bool:
     """Whether this process is the viewer of a tab: Textual draws into a page, not on a terminal."""
     return os.environ.get("TEXTUAL_DRIVER") == _DRIVER
+
+
+def without_page(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment for what a tab starts: that of any other, with nothing of the page's."""
+    if not in_browser():
+        return dict(environ)
+    return {
+        name: value
+        for name, value in environ.items()
+        if not name.startswith(("TEXTUAL", "TERM")) and name not in _PAGE
+    }
 
 
 def serve(found: Found, port: int, writable: bool) -> int:

@@ -60,12 +60,13 @@ def drive(
     encoding: str = "utf-8",
     color: bool = True,
     settings: Settings | None = None,
+    read_only: bool = False,
 ) -> None:
     """Open the screen over the source, live the story, close it."""
 
     async def live() -> None:
         theme = Theme(color=color, encoding=encoding)
-        app = FlowApp(source, theme, settings, clock=lambda: source.now)
+        app = FlowApp(source, theme, settings, clock=lambda: source.now, read_only=read_only)
         async with app.run_test(size=size, notifications=True) as pilot:
             await pilot.pause()
             await story(At(pilot, app, source))

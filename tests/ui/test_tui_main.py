@@ -184,6 +184,27 @@ def test_stopping_the_run_asks(tmp_path: Path, key: str) -> None:
     drive(told(tmp_path), story)
 
 
+@pytest.mark.parametrize("key", ["c", "Q", "ctrl+c"])
+def test_who_may_only_look_on_stops_nothing(tmp_path: Path, key: str) -> None:
+    async def story(at: At) -> None:
+        await at.sees("/ filter  d dag")
+        assert "cancel" not in at.text()
+        await at.press(key)
+        await at.sees("this screen may only look on")
+        await at.press("y")
+        assert at.source.asked == []
+
+    drive(told(tmp_path), story, read_only=True)
+
+
+def test_before_anything_is_known_no_state_is_claimed(tmp_path: Path) -> None:
+    async def story(at: At) -> None:
+        await at.sees("reading what the run has told")
+        assert "Planned" not in at.text()
+
+    drive(StorySource(tmp_path, []), story)
+
+
 @pytest.mark.parametrize("keys", [("q",), ("ctrl+q",), ("Q", "q"), ("d", "escape", "q")])
 def test_leaving_stops_nothing(tmp_path: Path, keys: tuple[str, ...]) -> None:
     async def story(at: At) -> None:

@@ -71,12 +71,17 @@ class Served:
 @pytest.fixture
 def running(space: Space) -> Iterator[Space]:
     space.workflow(
-        space.job("train", f"echo 'step 3/10 loss=0.5'; {GO}"),
+        space.job("train", f"env; echo 'step 3/10 loss=0.5'; {GO}"),
         space.job("after", depends_on=["train"]),
     )
     assert space.command("run", "workflow.yaml", "--detach").code == 0
     yield space
     space.write("go", "")
+
+
+def log_of(space: Space) -> str:
+    """What the newest run has told."""
+    return max((space.root / "out/.oumi-flow/runs").glob("*/events.jsonl")).read_text()
 
 
 @pytest.fixture
@@ -163,20 +168,25 @@ def test_a_tab_shows_the_run_and_may_only_look_on(running: Space, served: Served
     wait_for(lambda: served.viewers == [], "the viewer goes with its tab")
     assert served.end() == 0
     running.write("go", "")
-    story_of = next((running.root / "out/.oumi-flow/runs").glob("*/events.jsonl"))
-    wait_for(lambda: "run_finished" in story_of.read_text(), "the run goes on by itself")
+    wait_for(lambda: "run_finished" in log_of(running), "the run goes on by itself")
     assert running.ran() == ["train", "after"]
 
 
-def test_writable_may_stop_a_job(running: Space) -> None:
+def test_writable_may_stop_a_job_and_run_it_again(running: Space) -> None:
     served = Served(running, "--writable")
+    log = running.root / "out/train/job.log"
 
     async def story(tab: Tab) -> None:
         await tab.sees("3/10 steps")
         await tab.press("c")
         await tab.sees("Stop train?")
         await tab.press("y")
-        await tab.sees("cancelled")
+        await tab.sees("cancelled", "Status: Cancelled")
+        running.write("go", "")
+        await tab.press("R")
+        await tab.sees("this is run", "done")
+        assert "step 3/10" in log.read_text()
+        assert "TEXTUAL" not in log.read_text()  # the page is none of its business
 
     try:
         tabs(served, story)

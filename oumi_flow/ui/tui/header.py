@@ -24,6 +24,10 @@ _GPU_LEAST = 22  # columns of a GPU in the strip
 def title(board: Board, theme: Theme, now: float, left: TimeLeft | None, live: bool = True) -> Line:
     """`sft-sweep  Status: Running (3/10 completed)  ━━━━──  12m 04s · about 9m left`."""
     width = theme.width
+    if not board.version:
+        return cut(
+            [("", " "), ("muted", theme.text("reading what the run has told …"))], width, theme
+        )
     state = _WORDS.get(board.state, board.state.capitalize())
     status: Line = [
         ("muted", "Status: "),

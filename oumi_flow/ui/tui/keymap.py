@@ -63,6 +63,8 @@ ALWAYS = (
     Act("stop", "Q", "stop", "stop the whole run (asks first)"),
     Act("interrupt", "ctrl+c", "stop", "the same"),
 )
+# What a screen that may only look on refuses.
+WISHES = frozenset({"cancel", "again", "stop"})
 _EVEN_WHILE_TYPING = ("interrupt",)
 
 

@@ -24,7 +24,7 @@ from oumi_flow.ui.tui import header, panel
 from oumi_flow.ui.tui.cards import Seen, share_of
 from oumi_flow.ui.tui.help import key_words
 from oumi_flow.ui.tui.jobs import SORTS, JobList
-from oumi_flow.ui.tui.keymap import ALWAYS, MAIN, bindings
+from oumi_flow.ui.tui.keymap import ALWAYS, MAIN, WISHES, bindings
 from oumi_flow.ui.tui.log_view import LogView
 from oumi_flow.ui.tui.painted import Painted
 from oumi_flow.ui.tui.theme import rule
@@ -242,7 +242,7 @@ class MainScreen(Screen[None]):
         keys: Line = []
         changed = self.app.settings.keys
         for act in (*MAIN, *ALWAYS):
-            if act.short:
+            if act.short and not (self.app.read_only and act.id in WISHES):
                 said = key_words(changed.get(act.id, act.keys)).split(" ")[0]
                 keys += [("key", said), ("muted", f" {act.short}"), ("", "  ")]
         return [header.totals(self.app.source.board, self.app.look.at(width), keys[:-1])]
