@@ -11,7 +11,7 @@ from oumi_flow.flags import COMMANDS, GROUPS, HIDDEN, Arg
 
 HEAD = """# Commands
 
-<!-- Made by docs/make_cli_reference.py from the table in oumi_flow/cli.py. -->
+<!-- Made by docs/make_cli_reference.py from the table in oumi_flow/flags.py. -->
 
 `oumi-flow COMMAND --help` says the same. FILE is a workflow file, JOB a job's name; where several
 jobs may be named, `train-*` is every job that matches. stdout is for the answer, stderr for talk;

@@ -1,20 +1,17 @@
-"""The command line: finds the command, calls it, and turns whatever happens into an exit code.
+"""The door: answers at once what it can, and hands every other command line on.
 
-Knows nothing below `commands` but `flags` and `errors`. Only the parser of the command that was
-asked for is built, and a command's code is imported when it is called, so that a run with nothing
-to do costs little more than the interpreter.
+Imports nothing before it knows that it has to: the version, the overview and the answer of a run
+with nothing to do cost little more than the interpreter.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
 
-from oumi_flow import __version__
-from oumi_flow.errors import BAD_WORKFLOW, INTERNAL, FlowError
-from oumi_flow.flags import COMMANDS, GROUPS, PROG, parse
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,27 +19,42 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     _settle_streams()
     try:
-        done = _dispatch(words)
-        _flush()  # a fault of writing is told here, not by the dying interpreter
-        return done
-    except FlowError as error:
-        return _tell(error)
-    except BrokenPipeError:
-        from oumi_flow.commands.views import forget_stdout
-
-        forget_stdout()  # whoever read it has gone
-        return 0
+        answer = _at_once(words)
     except KeyboardInterrupt:
         return 130
-    except SystemExit as stop:  # argparse: a usage error or --help
-        return stop.code if isinstance(stop.code, int) else BAD_WORKFLOW
-    except MemoryError:
-        print("error: out of memory", file=sys.stderr)
-        return INTERNAL
-    except OSError as error:
-        return _tell(_as_flow_error(error))
-    except Exception as error:  # noqa: BLE001 - no traceback ever reaches a user
-        return _confess(error)
+    if answer is not None:
+        try:
+            sys.stdout.write(answer)
+            sys.stdout.flush()
+            return 0
+        except OSError as error:
+            failed = error
+        from oumi_flow.dispatch import guarded
+
+        def fail() -> int:
+            raise failed
+
+        return guarded(fail)
+    from oumi_flow.dispatch import run_command
+
+    return run_command(words)
+
+
+def _at_once(words: list[str]) -> str | None:
+    """What to print, for command lines that need no more; None for all others."""
+    if words[:1] == ["run"]:
+        from oumi_flow import seal
+
+        return seal.answer(words)
+    if words in (["--version"], ["-V"]):
+        from oumi_flow import __version__
+
+        return f"oumi-flow {__version__}\n"
+    if words in (["--help"], ["-h"]):
+        from oumi_flow.flags import overview
+
+        return overview() + "\n"
+    return None
 
 
 def _settle_streams() -> None:
@@ -55,122 +67,3 @@ def _settle_streams() -> None:
             setattr(sys, name, stream)
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-
-
-def _flush() -> None:
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise _as_flow_error(error) from error
-
-
-def _dispatch(words: list[str]) -> int:
-    if not words or words[0] in ("-h", "--help", "help"):
-        if len(words) > 1 and words[0] == "help" and words[1] not in ("-h", "--help"):
-            return _dispatch([words[1], "--help"])
-        print(overview())
-        return 0 if words else BAD_WORKFLOW
-    if words[0] in ("-V", "--version"):
-        print(f"{PROG} {__version__}")
-        return 0
-    if len(words) > 2 and words[0] == "-C":  # as with make and git: before the command too
-        words = [words[2], "-C", words[1], *words[3:]]
-    command = COMMANDS.get(words[0])
-    if command is None:
-        from oumi_flow.text import did_you_mean
-
-        known = [name for name in COMMANDS if not name.startswith("_")]
-        raise FlowError(
-            f'unknown command "{words[0]}"',
-            hint=did_you_mean(words[0], known) or f"`{PROG} --help` lists the commands",
-        )
-    options = parse(words[0], words[1:])
-    for name in ("file", "target"):
-        if getattr(options, name, None) == "":
-            raise FlowError(
-                f'{PROG} {words[0]}: the workflow file is called "", which is no name',
-                hint="is a variable of your shell empty?",
-            )
-    folder = getattr(options, "chdir", None)
-    if folder:
-        # As make does: go there first. Commands may go to a workflow's base folder; nobody else.
-        try:
-            os.chdir(folder)
-        except OSError as error:
-            raise FlowError(f"-C {folder}: {error.strerror}") from error
-    options.command_line = words
-    module, _, function = command.does.partition(":")
-    from importlib import import_module
-
-    done: int = getattr(import_module(f"oumi_flow.commands.{module}"), function)(options)
-    return done
-
-
-def overview() -> str:
-    """The text of `oumi-flow --help`."""
-    lines = [
-        "Build tool for oumi pipelines: runs what is stale, in order, in parallel, and says why.",
-        "",
-        f"Usage: {PROG} COMMAND [ARGS]",
-    ]
-    for title, names in GROUPS:
-        lines += ["", f"{title}:"]
-        lines += [f"  {name:<11} {COMMANDS[name].summary}" for name in names]
-    lines += [
-        "",
-        f"`{PROG} COMMAND --help` tells the flags, with examples.  --version prints the version.",
-        "",
-        "Examples:",
-        f"  {PROG} init --template simple_train_eval",
-        f"  {PROG} run workflow.yaml --dry-run",
-        f"  {PROG} run workflow.yaml",
-    ]
-    return "\n".join(lines)
-
-
-def _tell(error: FlowError) -> int:
-    from oumi_flow.ui.errors import show
-
-    print(show(error.problems, sys.stderr), file=sys.stderr)
-    return error.exit_code
-
-
-def _as_flow_error(error: OSError) -> FlowError:
-    """Faults of the system that no room foresaw, with what they most likely mean."""
-    words = error.strerror or str(error)
-    if error.filename:
-        name = error.filename
-        return FlowError(f"{os.fsdecode(name)}: {words}", exit_code=INTERNAL)
-    try:
-        os.getcwd()
-    except OSError:
-        return FlowError("the folder that you are in is gone", hint="go to one that is there")
-    from oumi_flow.commands.views import forget_stdout
-
-    forget_stdout()  # its writes are those that name no file
-    return FlowError(f"cannot write the output: {words}", exit_code=INTERNAL)
-
-
-def _confess(error: Exception) -> int:
-    """Our own fault: say so in one line; the traceback goes to a file, never to the user."""
-    import tempfile
-    import traceback
-
-    where = "there was no place to write down the details"
-    with (
-        suppress(OSError),
-        tempfile.NamedTemporaryFile(
-            "w", prefix="oumi-flow-", suffix=".txt", delete=False, encoding="utf-8"
-        ) as report,
-    ):
-        report.write(f"{PROG} {__version__}\n{sys.argv}\n")
-        traceback.print_exc(file=report)
-        where = f"details: {report.name}"
-    print(
-        f"error: a fault of {PROG} itself: {type(error).__name__}: {error}\n"
-        f"  {where}; nothing that had finished is lost",
-        file=sys.stderr,
-    )
-    return INTERNAL

@@ -5,8 +5,6 @@ Knows nothing of how an error is printed: that is the command line's affair.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 OK = 0
 JOBS_FAILED = 1
 BAD_WORKFLOW = 2
@@ -14,14 +12,35 @@ LOCKED = 3
 INTERNAL = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Where:
-    """A place in a text file; `line` and `column` count from 1, 0 means unknown."""
+# Written out, as dataclasses cost 20 ms to import: as much as the interpreter itself.
+class _Row:
+    """Equal where its class and values are."""
 
-    file: str
-    line: int = 0
-    column: int = 0
-    source: str = ""  # the line itself, shown with a caret below `column`
+    __slots__: tuple[str, ...] = ()
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and self._values() == other._values()
+
+    def __hash__(self) -> int:
+        return hash(self._values())
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}{self._values()!r}"
+
+    def _values(self) -> tuple[object, ...]:
+        return tuple(getattr(self, name) for name in self.__slots__)
+
+
+class Where(_Row):
+    """A place in a text file; `line` and `column` count from 1, 0 means unknown.
+
+    `source` is the line itself, shown with a caret below `column`.
+    """
+
+    __slots__ = ("column", "file", "line", "source")
+
+    def __init__(self, file: str, line: int = 0, column: int = 0, source: str = "") -> None:
+        self.file, self.line, self.column, self.source = file, line, column, source
 
     def __str__(self) -> str:
         if not self.line:
@@ -29,13 +48,16 @@ class Where:
         return f"{self.file}:{self.line}:{self.column}"
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One thing wrong: `message` says what, what was expected and what was got, in one line."""
+class Problem(_Row):
+    """One thing wrong: `message` says what, what was expected and what was got, in one line.
 
-    message: str
-    where: Where | None = None
-    hint: str = ""  # what to do next, for example `did you mean "train"?`
+    `hint` is what to do next, for example `did you mean "train"?`
+    """
+
+    __slots__ = ("hint", "message", "where")
+
+    def __init__(self, message: str, where: Where | None = None, hint: str = "") -> None:
+        self.message, self.where, self.hint = message, where, hint
 
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""
@@ -43,14 +65,19 @@ class Problem:
         return f"{place}{self.message}{hint}"
 
 
-@dataclass(eq=False)
 class FlowError(Exception):
     """A fault that the user can mend. `exit_code` is one of this module's constants."""
 
-    message: str
-    where: Where | None = None
-    hint: str = ""
-    exit_code: int = field(default=BAD_WORKFLOW, kw_only=True)
+    def __init__(
+        self,
+        message: str,
+        where: Where | None = None,
+        hint: str = "",
+        *,
+        exit_code: int = BAD_WORKFLOW,
+    ) -> None:
+        super().__init__(message)
+        self.message, self.where, self.hint, self.exit_code = message, where, hint, exit_code
 
     def __str__(self) -> str:
         return str(Problem(self.message, self.where, self.hint))

@@ -6,13 +6,13 @@ nothing of what a command does, only where: `module:function` below `oumi_flow.c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
-
 from oumi_flow.errors import FlowError
 
+TYPE_CHECKING = False  # importing typing costs as much as the rest of this table
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
+    from typing import Any, NoReturn
 
 PROG = "oumi-flow"
 HIDDEN = "hidden"  # as `help=`: the flag is ours, `--help` and completion do not tell it
@@ -387,6 +387,28 @@ GROUPS = (
     ("Keep", ("touch", "rename", "clean")),
     ("Start", ("init", "templates", "schema", "completion")),
 )
+
+
+def overview() -> str:
+    """The text of `oumi-flow --help`."""
+    lines = [
+        "Build tool for oumi pipelines: runs what is stale, in order, in parallel, and says why.",
+        "",
+        f"Usage: {PROG} COMMAND [ARGS]",
+    ]
+    for title, names in GROUPS:
+        lines += ["", f"{title}:"]
+        lines += [f"  {name:<11} {COMMANDS[name].summary}" for name in names]
+    lines += [
+        "",
+        f"`{PROG} COMMAND --help` tells the flags, with examples.  --version prints the version.",
+        "",
+        "Examples:",
+        f"  {PROG} init --template simple_train_eval",
+        f"  {PROG} run workflow.yaml --dry-run",
+        f"  {PROG} run workflow.yaml",
+    ]
+    return "\n".join(lines)
 
 
 def parse(name: str, words: Sequence[str]) -> argparse.Namespace:

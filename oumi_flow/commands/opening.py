@@ -25,6 +25,7 @@ class Opened:
     workflow: Workflow
     store: Store
     disk: Disk
+    began_ns: int  # unix time: nothing was looked at before
 
 
 def settle_base(options: argparse.Namespace, *, strict: bool = False) -> None:
@@ -99,14 +100,17 @@ def open_workflow(
 
 def open_all(options: argparse.Namespace, *, strict: bool = False) -> Opened:
     """Go to the base folder, load, and open what was made before. Raises FlowError."""
+    import time
+
     from oumi_flow.disk import Disk
     from oumi_flow.store import Store
     from oumi_flow.verbs import model_file
 
+    began_ns = time.time_ns()
     settle_base(options, strict=strict)
     workflow = open_workflow(options)
     disk = Disk(model_file, verify=getattr(options, "verify", False))
-    return Opened(workflow, Store(workflow.output_dir, private=workflow.private), disk)
+    return Opened(workflow, Store(workflow.output_dir, private=workflow.private), disk, began_ns)
 
 
 def software_of(options: argparse.Namespace) -> Mapping[str, str] | None:

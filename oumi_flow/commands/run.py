@@ -86,12 +86,15 @@ def _nothing_to_do(plan: Plan, opened: Opened, options: argparse.Namespace) -> i
         for event in plan_events(plan, opened):
             print(to_line(event))
         return OK
+    from oumi_flow.commands.sealing import seal_no_op
     from oumi_flow.ui.brief import leftovers, no_op
 
     if not options.quiet:
-        print(no_op(opened.workflow.name, len(plan.steps)))
+        text = no_op(opened.workflow.name, len(plan.steps)) + "\n"
+        sys.stdout.write(text)
         if orphans:
             print(f"note: {leftovers(orphans, opened.workflow.path)}", file=sys.stderr)
+        seal_no_op(plan, opened, options, text)
     return OK
 
 

@@ -84,7 +84,7 @@ def write_snapshot(
 def recorded_base(path: str, environ: Mapping[str, str] | None = None) -> str | None:
     """The absolute base folder of the workflow's last run; None when that is not known."""
     try:
-        with open(_file(path, environ, ".base"), encoding="utf-8", opener=_at_once) as file:
+        with open(base_file(path, environ), encoding="utf-8", opener=_at_once) as file:
             base = json.load(file)["base"]
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
@@ -93,13 +93,18 @@ def recorded_base(path: str, environ: Mapping[str, str] | None = None) -> str | 
 
 def record_base(path: str, base: str, environ: Mapping[str, str] | None = None) -> None:
     """Notes the base folder of a run. Where that fails, the next run will not be warned."""
-    file = _file(path, environ, ".base")
+    file = base_file(path, environ)
     text = json.dumps({"base": base, "path": os.path.realpath(path)})
     try:
         os.makedirs(os.path.dirname(file), mode=0o700, exist_ok=True)
         atomic_write(file, text.encode(), mode=0o600)
     except OSError:
         return
+
+
+def base_file(path: str, environ: Mapping[str, str] | None = None) -> str:
+    """Where the base folder of a workflow's last run is noted."""
+    return _file(path, environ, ".base")
 
 
 def _file(path: str, environ: Mapping[str, str] | None, ending: str) -> str:

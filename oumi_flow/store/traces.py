@@ -49,6 +49,7 @@ class Traces:
         self._table = Table()
         self._reported: set[str] = set()
         self._found = False
+        self.index_stamp: Stamp | None = None  # of the index that was read
         self.behind = False  # markers were read that the index does not have as they are
 
     # What happened before
@@ -94,6 +95,11 @@ class Traces:
         if trace is not None and read_as is not None:
             rows[job] = [list(read_as), trace]
         return trace
+
+    def marker_stamp(self, job: str) -> Stamp | None:
+        """The stamp that the marker had when it was last read; None where there was none."""
+        row = self._index().get(job)
+        return Stamp(*row[0]) if row is not None else None
 
     def _read_trace(self, path: str) -> tuple[Trace | None, Stamp | None]:
         found = read_bytes(path)
@@ -198,7 +204,7 @@ class Traces:
         body = to_json(content)
         head = _MAGIC + _checksum(body) + b"\n"
         self._files.write(self._paths.index, head + body)
-        self.behind = False
+        self.behind, self.index_stamp = False, None
 
     def indexed(self) -> Iterable[str]:
         """Names of jobs that had a marker when the index was written, or were met since."""
@@ -225,7 +231,9 @@ class Traces:
             found = read_bytes(self._paths.index)
         except FlowError:  # a cache that cannot be read is no cache
             return {}
-        head, _, body = found[0].partition(b"\n") if found is not None else (b"", b"", b"")
+        if found is None:
+            return {}
+        head, _, body = found[0].partition(b"\n")
         if not body or head != _MAGIC + _checksum(body):
             return {}
         index = parse(body)
@@ -234,6 +242,7 @@ class Traces:
         self._table = Table(index["evidence"])
         self._reported = set(index["reported"])
         self._found = True
+        self.index_stamp = stamp_of(found[1])
         rows: dict[str, Any] = index["rows"]
         return rows
 

@@ -1,0 +1,241 @@
+"""A run with nothing to do answers from its seal, and only while everything is as it was."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.flow.conftest import Space, wait_for
+
+# Says on stderr whether the whole program was needed.
+DOOR = """
+import sys
+from oumi_flow.cli import main
+code = main(sys.argv[1:])
+sys.stdout.flush()
+print("worked out" if "oumi_flow.dispatch" in sys.modules else "sealed", file=sys.stderr)
+sys.exit(code)
+"""
+
+
+@pytest.fixture
+def small(space: Space) -> Space:
+    """Three jobs: files, a folder, what may be missing, and a variable; all up to date."""
+    space.env["NAME"] = "one"
+    space.write("data.txt", "1234\n")
+    space.write("more/x.txt", "x\n")
+    space.workflow(
+        space.job(
+            "files",
+            "cp data.txt ${{ job.output_dir }}/copy.txt; cat more/* > $OUMI_FLOW_OUTPUT_DIR/all",
+            inputs=["data.txt", "more"],
+            outputs=["${{ job.output_dir }}/copy.txt", "${{ job.output_dir }}/all"],
+        ),
+        space.job(
+            "folder",
+            "mkdir -p made/deep; echo $NAME > made/a; echo b > made/deep/b",
+            inputs=["${{ jobs.files.outputs.0 }}"],
+            outputs=["made"],
+            env={"NAME": "${NAME}"},
+        ),
+        space.job("last", depends_on=["folder"]),
+    )
+    assert space.run().code == 0
+    settle(space)
+    return space
+
+
+def said(space: Space, *flags: str) -> tuple[str, str]:
+    """What a run said, and whether it was sealed or worked out."""
+    done = subprocess.run(
+        [sys.executable, "-c", DOOR, "run", "workflow.yaml", "--no-tui", *flags],
+        cwd=space.root,
+        env=space.env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.stdout, done.stderr.split("\n")[-2]
+
+
+def settle(space: Space) -> None:
+    """Run until the answer is sealed: what was written a moment ago is not trusted yet."""
+    wait_for(lambda: said(space) == ("flow: up to date (3 jobs)\n", "sealed"), "a seal")
+    space.ran()
+
+
+def seal_of(space: Space) -> Path:
+    (found,) = Path(space.env["OUMI_FLOW_HOME"]).glob("cache/*.seal")
+    return found
+
+
+def test_the_same_command_again_needs_the_door_only(small: Space) -> None:
+    assert said(small) == ("flow: up to date (3 jobs)\n", "sealed")
+    assert seal_of(small).stat().st_mode & 0o777 == 0o600
+
+
+def test_other_words_are_worked_out(small: Space) -> None:
+    for flags in (["files"], ["--verify"], ["-j", "0"], ["--omit", "last"], ["--nonsense"]):
+        assert said(small, *flags)[1] == "worked out", flags
+    assert "last" in said(small, "-F")[0]
+
+
+def same_size_and_times(path: Path) -> None:
+    """As an editor or `cp -p` might: only the content and the change time tell."""
+    before = path.stat()
+    path.write_text(path.read_text()[::-1])
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def replaced_by_link(path: Path) -> None:
+    path.rename(path.with_name("kept"))
+    path.symlink_to("kept")
+
+
+STALE: dict[str, tuple[Callable[[Space], object], list[str]]] = {
+    "an input changed": (lambda s: s.write("data.txt", "5678\n"), ["files", "folder", "last"]),
+    "an input changed behind its times": (
+        lambda s: same_size_and_times(s.root / "data.txt"),
+        ["files", "folder", "last"],
+    ),
+    "a file more in an input folder": (lambda s: s.write("more/y.txt", "y\n"), ["files"]),
+    "an output is gone": (lambda s: (s.root / "out/files/copy.txt").unlink(), ["files"]),
+    "an output was edited": (lambda s: s.write("out/files/copy.txt", "!"), ["files"]),
+    "a file deep in an output folder is gone": (
+        lambda s: (s.root / "made/deep/b").unlink(),
+        ["folder", "last"],
+    ),
+    "a marker is gone": (lambda s: (s.root / "out/last/.oumi-flow/done.json").unlink(), ["last"]),
+    "a job's folder is gone": (lambda s: shutil.rmtree(s.root / "out/last"), ["last"]),
+    "all is gone": (lambda s: shutil.rmtree(s.root / "out"), ["files", "folder", "last"]),
+    "a variable has another value": (lambda s: s.env.update(NAME="two"), ["folder", "last"]),
+    "the file was edited": (
+        lambda s: s.write("workflow.yaml", s.read("workflow.yaml").replace("cp data", "cp  data")),
+        ["files"],
+    ),
+}
+
+
+@pytest.mark.parametrize("change", STALE)
+def test_what_makes_a_job_stale_breaks_the_seal(small: Space, change: str) -> None:
+    do, expected = STALE[change]
+    do(small)
+    text, how = said(small)
+    assert how == "worked out"
+    assert set(small.ran()) <= set(expected)
+    assert small.ran() == []
+    assert "done" in text, text
+    settle(small)
+    assert small.ran() == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda s: (s.root / "data.txt").touch(),
+        lambda s: replaced_by_link(s.root / "data.txt"),
+        lambda s: s.write("workflow.yaml", s.read("workflow.yaml") + "\n# a word\n"),
+        lambda s: (s.root / "out/.oumi-flow/index").unlink(),
+    ],
+    ids=["touched", "linked", "a comment", "no index"],
+)
+def test_what_makes_nothing_stale_is_looked_at_once_more(
+    small: Space, change: Callable[[Space], object]
+) -> None:
+    change(small)
+    assert said(small) == ("flow: up to date (3 jobs)\n", "worked out")
+    assert small.ran() == []
+    settle(small)
+
+
+def test_a_variable_that_must_be_set_and_is_not_any_more(small: Space) -> None:
+    del small.env["NAME"]
+    assert said(small)[1] == "worked out"
+
+
+def test_from_another_folder_it_says_nothing(small: Space) -> None:
+    other = small.elsewhere(small.root / "more")
+    (small.root / "more" / "workflow.yaml").symlink_to("../workflow.yaml")
+    assert other.run().code == 2
+
+
+def test_whatever_is_wrong_with_a_seal_the_answer_is_right(small: Space) -> None:
+    path = seal_of(small)
+    whole = path.read_bytes()
+    torn = [whole[:length] for length in range(0, len(whole), max(1, len(whole) // 12))]
+    flipped = [whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :] for at in (0, 9, 200, -2)]
+    for data in (*torn, *flipped[:3], b"\0" * 100, b"00000000", b"00000000\xff"):
+        path.write_bytes(data)
+        assert small.run().out == "flow: up to date (3 jobs)\n"
+    path.unlink()
+    path.mkdir()
+    assert small.run().out == "flow: up to date (3 jobs)\n"
+    path.rmdir()
+    os.mkfifo(path)
+    assert small.run().out == "flow: up to date (3 jobs)\n"
+
+
+def test_what_no_stat_can_prove_is_not_sealed(space: Space) -> None:
+    space.write("data/a.txt", "a\n")
+    space.workflow(space.job("globs", inputs=["data/*.txt"]))
+    assert space.run().code == 0
+    for _ in range(3):
+        assert space.run().out == "flow: up to date (1 job)\n"
+    space.write("data/b.txt", "b\n")
+    assert "added" in space.run().text
+    assert space.ran() == ["globs"] * 2
+
+
+def test_a_look_costs_three_stats_a_job_and_no_open_file(space: Space) -> None:
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed")
+    calls = {}
+    for number in (20, 120):
+        jobs = []
+        for each in range(number):
+            space.write(f"in/{each}", str(each))
+            out = f"out/j{each}/o"
+            jobs.append(
+                {"name": f"j{each}", "verb": "shell", "run": f"cat in/{each} > {out}"}
+                | {"inputs": [f"in/{each}"], "outputs": [out]}
+            )
+        space.workflow(*jobs)
+        assert space.run().code == 0
+        wait_for(lambda: said(space)[1] == "sealed", "a seal")
+        log = space.root / "trace"
+        words = ["run", "workflow.yaml", "--no-tui"]
+        python = [sys.executable, "-m", "oumi_flow"]
+        subprocess.run(
+            ["strace", "-qq", "-o", log, "-e", "trace=%file,getdents64", *python, *words],
+            cwd=space.root,
+            env=space.env,
+            check=True,
+            capture_output=True,
+        )
+        lines = log.read_text().splitlines()
+        stats = [line for line in lines if "stat" in line.partition("(")[0]]
+        calls[number] = (len(stats), len(lines) - len(stats))
+    assert calls[120][0] - calls[20][0] == 3 * 100
+    assert calls[120][1] == calls[20][1]
+
+
+def test_the_seal_names_no_secret(small: Space) -> None:
+    data = json.loads(small.read("workflow.yaml"))
+    data["jobs"][2]["env"] = {"HF_TOKEN": "${HF_TOKEN}"}
+    small.write("workflow.yaml", json.dumps(data))
+    small.env["HF_TOKEN"] = "hf_abcdefghijklmnopqrstuvwxyz"
+    assert small.run().code == 0
+    settle(small)
+    assert b"hf_abcdefghij" not in seal_of(small).read_bytes()
+    small.env["HF_TOKEN"] = "another"
+    assert said(small)[1] == "sealed"
+    del small.env["HF_TOKEN"]
+    assert said(small)[1] == "worked out"
