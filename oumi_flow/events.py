@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
+from functools import cache
 from typing import Any, ClassVar
 
 from oumi_flow.model import FORMAT
@@ -144,9 +145,23 @@ _KINDS: dict[str, type[Event]] = {
 
 def to_line(event: Event) -> str:
     """One line of JSON, without its newline; what `from_line` takes."""
+    # Not `asdict`, which copies deeply: a plan may have ten thousand rows.
     return json.dumps(
-        {"kind": event.kind, **asdict(event)}, ensure_ascii=False, separators=(",", ":")
+        {"kind": event.kind, **_values(event)},
+        ensure_ascii=False,
+        separators=(",", ":"),
+        default=_values,
     )
+
+
+def _values(value: Any) -> dict[str, Any]:
+    """The values of a dataclass by name. Raises TypeError for anything else."""
+    return {name: getattr(value, name) for name in _names(value.__class__)}
+
+
+@cache
+def _names(cls: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(cls))
 
 
 def from_line(line: str) -> Event | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Callable
@@ -28,6 +29,15 @@ _SIGNALLED = {"SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143}
 
 def run(options: argparse.Namespace) -> int:
     """Everything that `oumi-flow run` does; returns its exit code. Raises FlowError."""
+    # What a plan is made of stays until the end: looking for garbage in it is wasted time.
+    gc.disable()
+    try:
+        return _run_command(options)
+    finally:
+        gc.enable()
+
+
+def _run_command(options: argparse.Namespace) -> int:
     from oumi_flow.commands.opening import make_plan, open_all
 
     _check_flags(options)
@@ -258,6 +268,8 @@ def _run(
                 teller.say(note)
             if orphans := _new_orphans(plan, opened):
                 teller.say(Note(leftovers(orphans, workflow.path)))
+            gc.freeze()
+            gc.enable()
             finished = run_plan(
                 plan,
                 work=work,

@@ -29,6 +29,7 @@ _ROW_FIELDS = tuple(
 )
 _INPUTS = _ROW_FIELDS.index("inputs")
 _OUTPUTS = _ROW_FIELDS.index("outputs")
+EVIDENCE = (_INPUTS, _OUTPUTS)  # where in a row there is evidence, by its numbers in the table
 _CHANGED = _ROW_FIELDS.index("changed_while_ran")
 
 _new: Callable[[type[Any], tuple[Any, ...]], Any] = tuple.__new__
@@ -111,7 +112,8 @@ class Table:
 
     def __init__(self, rows: Iterable[Any] = ()) -> None:
         """Raises TypeError or ValueError for what is no table."""
-        self.evidence = [_evidence(row) for row in rows]
+        self._rows = list(rows)
+        self.evidence = [_evidence(row) for row in self._rows]
         self._numbers: dict[Evidence, int] = {}
 
     def number(self, evidence: Evidence) -> int:
@@ -122,7 +124,7 @@ class Table:
         return found
 
     def to_json(self) -> list[Any]:
-        return [_row(evidence) for evidence in self.evidence]
+        return [*self._rows, *map(_row, self.evidence[len(self._rows) :])]
 
 
 def trace_to_row(trace: Trace, table: Table) -> list[Any]:
@@ -136,7 +138,7 @@ def trace_to_row(trace: Trace, table: Table) -> list[Any]:
 def moved_row(row: list[Any], before: Table, after: Table) -> list[Any]:
     """The row of one table as a row of another."""
     row = list(row)
-    for place in (_INPUTS, _OUTPUTS):
+    for place in EVIDENCE:
         row[place] = {key: after.number(before.evidence[n]) for key, n in row[place].items()}
     return row
 

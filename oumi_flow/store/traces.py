@@ -18,6 +18,7 @@ from oumi_flow.model import FORMAT, Job, LastAttempt, Past, Stamp, Trace
 from oumi_flow.store.files import Files, parse, read_bytes, read_json, to_json, told
 from oumi_flow.store.paths import Paths
 from oumi_flow.store.records import (
+    EVIDENCE,
     Table,
     attempt_from_json,
     attempt_to_json,
@@ -47,6 +48,7 @@ class Traces:
         # job -> [marker's stamp, its trace or its row in the table]; None: index not read yet
         self._rows: dict[str, Any] | None = None
         self._table = Table()
+        self._made: dict[str, tuple[Any, Trace]] = {}  # job -> row of the table, trace made of it
         self._reported: set[str] = set()
         self._found = False
         self.index_stamp: Stamp | None = None  # of the index that was read
@@ -84,9 +86,7 @@ class Traces:
         now = [seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_ino]
         kept = rows.get(job)
         if kept is not None and kept[0] == now:
-            made: Trace | None = kept[1]
-            if not isinstance(made, Trace):
-                made = trace_from_row(job, made, self._table, lambda: self._read_trace(path)[0])
+            made = self._made_of(job, kept[1], path)
             if made is not None:
                 return made
         trace, read_as = self._read_trace(path)
@@ -95,6 +95,18 @@ class Traces:
         if trace is not None and read_as is not None:
             rows[job] = [list(read_as), trace]
         return trace
+
+    def _made_of(self, job: str, row: Any, path: str) -> Trace | None:
+        """A trace as the index has it; one of its rows is made into objects only once."""
+        if isinstance(row, Trace):
+            return row
+        known = self._made.get(job)
+        if known is not None and known[0] is row:
+            return known[1]
+        made = trace_from_row(job, row, self._table, lambda: self._read_trace(path)[0])
+        if made is not None:
+            self._made[job] = row, made
+        return made
 
     def marker_stamp(self, job: str) -> Stamp | None:
         """The stamp that the marker had when it was last read; None where there was none."""
@@ -188,12 +200,12 @@ class Traces:
 
     def write_index(self, reported: Iterable[str] = ()) -> None:
         """Write what is known now. `reported` are orphans that the user has been told of."""
-        table = Table()
-        rows = {}
-        for job, (read_as, kept) in list(self._index().items()):
+        rows = dict(self._index())
+        table = self._table if self._is_lean(rows) else Table()
+        for job, (read_as, kept) in rows.items():
             if isinstance(kept, Trace):
                 rows[job] = [read_as, trace_to_row(kept, table)]
-            else:
+            elif table is not self._table:
                 rows[job] = [read_as, moved_row(kept, self._table, table)]
         content = {
             "format": FORMAT,
@@ -205,6 +217,16 @@ class Traces:
         head = _MAGIC + _checksum(body) + b"\n"
         self._files.write(self._paths.index, head + body)
         self.behind, self.index_stamp = False, None
+
+    def _is_lean(self, rows: Mapping[str, Any]) -> bool:
+        """Whether most evidence of the table that was read still belongs to some job."""
+        named = sum(
+            len(row[place])
+            for _, row in rows.values()
+            if not isinstance(row, Trace)
+            for place in EVIDENCE
+        )
+        return len(self._table.evidence) <= 2 * named
 
     def indexed(self) -> Iterable[str]:
         """Names of jobs that had a marker when the index was written, or were met since."""
