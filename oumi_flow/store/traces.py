@@ -168,7 +168,8 @@ class Traces:
         """Record the latest attempt. A handle already recorded for the same token is kept.
 
         To be called before the attempt is submitted and once it has ended, not in between: that
-        time belongs to the supervisor, which adds the handle. Raises FlowError.
+        time belongs to the supervisor, which adds the handle. Of one that is done the marker
+        speaks, so its record may be torn by a crash. Raises FlowError.
         """
         path = self._paths.attempt(job)
         if handle is None and attempt.token:
@@ -178,7 +179,11 @@ class Traces:
         record = attempt_to_json(attempt)
         if handle is not None:
             record["handle"] = handle
-        self._files.write_json(path, record)
+        data = to_json({"format": FORMAT, **record})
+        if attempt.state == "done":
+            self._files.overwrite(path, data)
+        else:
+            self._files.write(path, data)
 
     def read_attempt(self, job: str) -> LastAttempt | None:
         """The latest attempt; None when there is none or it cannot be understood."""
