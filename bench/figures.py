@@ -1,85 +1,116 @@
 #!/usr/bin/env python3
-"""The tool's costs as whole processes, in CPU seconds and as multiples of a bare interpreter.
+"""The tool's costs as whole processes, as multiples of a bare interpreter in the same rounds.
 
-    python bench/figures.py [--jobs 1000] [--repeat 5]
+    python bench/figures.py [--sizes 1,1000,10000] [--rounds 5] [--record]
 
-Makes a workflow of independent shell jobs in a temporary folder and times `--help`, `validate`,
-the first run, and runs with nothing to do. Wall times are for orientation only: on a busy machine
-trust the CPU column, and the ratios of one run.
+`--version` and `--help`; then, for each size, a matrix of shell jobs: the first look at a file that
+was never seen (`load`), its first run, a run with nothing to do, and a dry run of everything. Wall
+times are for orientation only: on a busy machine trust the CPU column.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import resource
-import statistics
-import subprocess
+import shutil
 import sys
 import tempfile
-import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-FLOW = [sys.executable, "-m", "oumi_flow"]
+from measure import Spent, flow, median, ratio, remember, spend, table
 
-
-def timed(command: Sequence[str], cwd: Path, env: dict[str, str]) -> tuple[float, float]:
-    """CPU and wall seconds of one process with all its children."""
-    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    subprocess.run(command, cwd=cwd, env=env, stdout=subprocess.DEVNULL, check=True)
-    wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, wall
+BARE = [sys.executable, "-c", "pass"]
 
 
 def make_workflow(folder: Path, jobs: int) -> None:
-    (folder / "cfg").mkdir()
-    lines = ["name: bench", "output_dir: out", "jobs:"]
-    for number in range(jobs):
-        (folder / f"cfg/{number}.txt").write_text(f"{number}\n")
-        run = f"cat cfg/{number}.txt > out/j{number}/out.txt"
-        lines.append(
-            f"- {{name: j{number}, verb: shell, run: {run!r}, "
-            f"inputs: [cfg/{number}.txt], outputs: [out/j{number}/out.txt]}}"
+    """As users write many jobs: one entry with a matrix of two axes."""
+    rows = max(1, round(jobs**0.5))
+    axes = (
+        f"a: [{', '.join(map(str, range(rows)))}], b: [{', '.join(map(str, range(jobs // rows)))}]"
+    )
+    (folder / "in").mkdir(parents=True)
+    for a in range(rows):
+        for b in range(jobs // rows):
+            (folder / f"in/{a}-{b}").write_text(f"{a} {b}\n")
+    cell = "${{ matrix.a }}-${{ matrix.b }}"
+    (folder / "workflow.yaml").write_text(
+        "name: figures\noutput_dir: out\njobs:\n"
+        f"- name: j-{cell}\n  verb: shell\n  matrix: {{{axes}}}\n"
+        f"  run: cat in/{cell} > out/j-{cell}/made\n"
+        f'  inputs: ["in/{cell}"]\n  outputs: ["out/j-{cell}/made"]\n'
+    )
+
+
+class Bench:
+    """Rounds of one command beside a bare interpreter."""
+
+    def __init__(self, rounds: int, env: dict[str, str]) -> None:
+        self.rounds, self.env = rounds, env
+        self.rows: list[list[str]] = []
+        self.figures: dict[str, float] = {}
+
+    def add(self, name: str, words: list[str], folder: Path, before: Callable[[], None]) -> None:
+        """Measure `oumi-flow words`; `before` each turn, the project is brought to its state."""
+        ours: list[Spent] = []
+        bare: list[Spent] = []
+        for _ in range(self.rounds):
+            before()
+            ours.append(spend([*flow(), *words], folder, self.env))
+            bare.append(spend(BARE, folder, self.env))
+        cpu = [turn.cpu_s for turn in ours]
+        times = ratio(cpu, [turn.cpu_s for turn in bare])
+        self.figures[f"{name} / bare"] = times
+        self.rows.append(
+            [
+                name,
+                f"{median(cpu):.3f}",
+                f"{times:.2f}",
+                f"{median(turn.wall_s for turn in ours):.3f}",
+                f"{max(turn.peak_mb for turn in ours):.0f}",
+            ]
         )
-    (folder / "workflow.yaml").write_text("\n".join(lines) + "\n")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--jobs", type=int, default=1000)
-    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--sizes", default="1,1000")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--record", action="store_true")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        make_workflow(folder, options.jobs)
-        env = {**os.environ, "OUMI_FLOW_HOME": str(folder / "home")}
-        rows = [
-            ("bare interpreter", [sys.executable, "-c", "pass"], options.repeat),
-            ("--version", [*FLOW, "--version"], options.repeat),
-            ("--help", [*FLOW, "--help"], options.repeat),
-            (
-                f"validate, {options.jobs} jobs",
-                [*FLOW, "validate", "workflow.yaml"],
-                options.repeat,
-            ),
-            (f"first run, {options.jobs} jobs, -j2", [*FLOW, "run", "workflow.yaml", "-qj2"], 1),
-            (
-                f"nothing to do, {options.jobs} jobs",
-                [*FLOW, "run", "workflow.yaml"],
-                options.repeat,
-            ),
-        ]
-        bare = 0.0
-        print(f"{'':<34}{'CPU s':>9}{'wall s':>9}{'x bare':>9}")
-        for name, command, repeat in rows:
-            times = [timed(command, folder, env) for _ in range(repeat)]
-            cpu = statistics.median(cpu for cpu, _ in times)
-            wall = statistics.median(wall for _, wall in times)
-            bare = bare or cpu
-            print(f"{name:<34}{cpu:>9.3f}{wall:>9.3f}{cpu / bare:>9.1f}")
+    with tempfile.TemporaryDirectory(prefix="oumi-flow-bench-") as scratch:
+        here = Path(scratch)
+        home = here / "home"
+        bench = Bench(options.rounds, {**os.environ, "OUMI_FLOW_HOME": str(home), "TERM": "dumb"})
+
+        def nothing() -> None:
+            pass
+
+        def forget() -> None:
+            shutil.rmtree(home, ignore_errors=True)
+
+        for flag in ("--version", "--help"):
+            bench.add(flag, [flag], here, nothing)
+        for size in map(int, options.sizes.split(",")):
+            folder = here / str(size)
+            make_workflow(folder, size)
+
+            def clean(folder: Path = folder) -> None:
+                shutil.rmtree(folder / "out", ignore_errors=True)
+
+            run, jobs = ["run", "workflow.yaml", "--no-tui", "-j2"], f", {size} jobs"
+            bench.add("load" + jobs, [*run, "--dry-run"], folder, forget)
+            bench.add("dry run of all" + jobs, [*run, "--dry-run"], folder, nothing)
+            bench.rounds = 1
+            bench.add("first run" + jobs, run, folder, clean)
+            bench.rounds = options.rounds
+            spend([*flow(), *run], folder, bench.env)
+            bench.add("nothing to do" + jobs, run, folder, nothing)
+    print(table(["", "CPU s", "x bare", "wall s", "peak MB"], bench.rows))
+    if options.record:
+        remember("figures", bench.figures)
 
 
 if __name__ == "__main__":
