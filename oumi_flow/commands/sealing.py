@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from oumi_flow import seal
 from oumi_flow.disk import is_glob, is_settled, stamp, stamp_of
 from oumi_flow.disk.walk import is_ours
+from oumi_flow.errors import FlowError
 from oumi_flow.load.snapshot import base_file
 from oumi_flow.model import Counts, Evidence, Plan, Stamp
 
@@ -38,7 +39,7 @@ def seal_no_op(plan: Plan, opened: Opened, options: argparse.Namespace, text: st
         return  # it would not be found again
     try:
         seal.write(words, options.file, _proof(plan, opened), text)
-    except (_NotSealedError, OSError):
+    except (_NotSealedError, FlowError, OSError):
         return
 
 
@@ -101,23 +102,26 @@ class _Looks:
         else:
             self.proof.missing.add(path)  # "missing"; "ran": the upstream's own key stands for it
 
-    def _walk(self, folder: str) -> None:
+    def _walk(self, top: str) -> None:
         """All that lies there, counted or not: which of it counts depends on nothing else."""
-        if folder in self.proof.listings:
-            return
-        names = seal.names(folder)
-        self.proof.listings[folder] = names
-        self._entries += len(names)
-        if self._entries > _MOST_ENTRIES:
-            raise _NotSealedError
-        for name in names:
-            if is_ours(name):
+        waiting = [top]  # no recursion: folders may lie deeper than the interpreter's stack
+        while waiting:
+            folder = waiting.pop()
+            if folder in self.proof.listings:
                 continue
-            path = f"{folder}/{name}"
-            seen = os.stat(path)
-            if modes.S_ISREG(seen.st_mode):
-                self.proof.stamps[path] = stamp_of(seen)
-            elif modes.S_ISDIR(seen.st_mode) and not os.path.islink(path):
-                self._walk(path)
-            else:
+            names = seal.names(folder)
+            self.proof.listings[folder] = names
+            self._entries += len(names)
+            if self._entries > _MOST_ENTRIES:
                 raise _NotSealedError
+            for name in names:
+                if is_ours(name):
+                    continue
+                path = f"{folder}/{name}"
+                seen = os.stat(path)
+                if modes.S_ISREG(seen.st_mode):
+                    self.proof.stamps[path] = stamp_of(seen)
+                elif modes.S_ISDIR(seen.st_mode) and not os.path.islink(path):
+                    waiting.append(path)
+                else:
+                    raise _NotSealedError

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -192,6 +192,32 @@ def test_what_no_stat_can_prove_is_not_sealed(space: Space) -> None:
     space.write("data/b.txt", "b\n")
     assert "added" in space.run().text
     assert space.ran() == ["globs"] * 2
+
+
+@pytest.fixture
+def deep(space: Space) -> Iterator[Path]:
+    """A folder whose removal is not left to pytest, which would recurse."""
+    path = space.root / "deep"
+    path.mkdir()
+    yield path
+    subprocess.run(["rm", "-rf", path], check=True)
+
+
+def test_a_folder_of_any_depth_is_answered_for(space: Space, deep: Path) -> None:
+    here = os.open(deep, os.O_RDONLY)
+    for _ in range(sys.getrecursionlimit() + 50):
+        os.mkdir("d", dir_fd=here)
+        below = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    file = os.open("x", os.O_CREAT | os.O_WRONLY, dir_fd=here)
+    space.workflow(space.job("reads", inputs=["deep"]))
+    assert space.run().code == 0
+    wait_for(lambda: said(space) == ("flow: up to date (1 job)\n", "sealed"), "a seal")
+    os.write(file, b"!")
+    assert "1 done" in space.run().text
+    os.close(file)
+    os.close(here)
 
 
 def test_a_look_costs_three_stats_a_job_and_no_open_file(space: Space) -> None:
