@@ -149,6 +149,32 @@ def test_enter_opens_the_job_and_escape_comes_back(tmp_path: Path) -> None:
     drive(told(tmp_path), story)
 
 
+@pytest.mark.parametrize("key", ["enter", "d", "m", "g", "question_mark", "colon"])
+def test_what_happened_behind_another_screen_is_there_on_coming_back(
+    tmp_path: Path, key: str
+) -> None:
+    async def story(at: At) -> None:
+        await at.sees("Status: Running (3/10 completed)", "● train-1e-4")
+        await at.press(key)
+        await at.until(lambda: len(at.app.screen_stack) == 2)
+        at.source.at(700)
+        await at.until(lambda: at.source.board.over)
+        await at.press("escape")
+        await at.sees("Status: Failed", "Running: 0", "✓ train-1e-4")
+
+    drive(told(tmp_path), story, size=WIDE)
+
+
+def test_the_screen_goes_on_behind_a_window(tmp_path: Path) -> None:
+    async def story(at: At) -> None:
+        await at.press("g")
+        await at.sees("held by", "Status: Running (3/10 completed)")
+        at.source.at(700)
+        await at.sees("Status: Failed")
+
+    drive(told(tmp_path), story, size=WIDE)
+
+
 def test_c_asks_and_names_what_will_be_blocked(tmp_path: Path) -> None:
     async def story(at: At) -> None:
         await at.press("c")

@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
+from weakref import WeakKeyDictionary
 
 from textual import work
 from textual.app import App
@@ -31,7 +32,7 @@ from oumi_flow.ui.tui.source import Source
 from oumi_flow.ui.tui.theme import look_of, textual_theme
 
 if TYPE_CHECKING:
-    from textual.screen import Screen
+    from oumi_flow.board import Board
 
 TICK_SECONDS = 0.25
 _GPU_SECONDS = 2.0
@@ -80,6 +81,7 @@ class FlowApp(App[None]):
         self.animation_level = "none"
         self._gpus_at = self._newer_at = 0.0
         self._awaited = False  # a run that was started from here
+        self._shown: WeakKeyDictionary[Screen[Any], tuple[Board, int]] = WeakKeyDictionary()
 
     @property
     def fault(self) -> Exception | None:
@@ -104,7 +106,7 @@ class FlowApp(App[None]):
     def _tick(self) -> None:
         if not (self.is_running and self.screen_stack):  # being left: it comes apart meanwhile
             return
-        changed = self.source.poll()
+        self.source.poll()
         now = self.clock()
         board = self.source.board
         if board.devices and not board.over and now - self._gpus_at >= _GPU_SECONDS:
@@ -115,7 +117,22 @@ class FlowApp(App[None]):
             newer = self.source.moved_on()
             if newer and self._awaited:
                 self.follow(newer)
-        _tell(self.screen, changed)
+        self.show()
+
+    def show(self, anew: bool = False) -> None:
+        """Let what is in sight draw what is new since it last drew; `anew`: all of it.
+
+        What lies behind a window of ours is in sight, too. What another screen covers draws what it
+        missed when it is uncovered.
+        """
+        board = self.source.board
+        for screen in _in_sight(self.screen_stack):
+            # One that is only being built has nothing to draw on yet.
+            tick = getattr(screen, "tick", None)
+            if tick is not None and screen.is_mounted:
+                of, version = self._shown.get(screen, (None, 0))
+                self._shown[screen] = (board, board.version)
+                tick(anew or of is not board or version != board.version)
 
     @work(thread=True, exclusive=True, group="gpus", exit_on_error=False)
     def ask_gpus(self) -> None:
@@ -132,15 +149,14 @@ class FlowApp(App[None]):
         self._awaited = False
         self.source.follow(run_id)
         self.say(f"this is run {run_id} now")
-        for screen in self.screen_stack:
-            _tell(screen, True)
+        self.show()
 
     def look_again(self) -> None:
         newer = self.source.moved_on()
         if newer:
             self.follow(newer)
         self.source.poll()
-        _tell(self.screen, True)
+        self.show(anew=True)
         self.refresh(layout=True)
 
     def say(self, words: str, severity: Any = "information") -> None:
@@ -330,8 +346,11 @@ class FlowApp(App[None]):
                 self.say(words, "warning")
 
 
-def _tell(screen: Screen[Any], changed: bool) -> None:
-    """Let a screen draw what is new; one that is only being built has nothing to draw on yet."""
-    tick = getattr(screen, "tick", None)
-    if tick is not None and screen.is_mounted:
-        tick(changed)
+def _in_sight(stack: Sequence[Screen[Any]]) -> list[Screen[Any]]:
+    """The uppermost screen, and those that show behind it."""
+    seen: list[Screen[Any]] = []
+    for screen in reversed(stack):
+        seen.append(screen)
+        if not screen.is_modal:
+            break
+    return seen

@@ -106,6 +106,10 @@ class MainScreen(Screen[None]):
     def on_resize(self, event: events.Resize) -> None:
         self.make_room(event.size.width, event.size.height)
 
+    def on_screen_resume(self) -> None:
+        """Uncovered: what was missed is drawn at once."""
+        self.app.show()
+
     def make_room(self, width: int, height: int) -> None:
         """Let go of what there is no room for, the least needed first."""
         self._wide = width >= _WIDE
