@@ -215,6 +215,7 @@ def _run(
     from oumi_flow.commands.planning import planned, run_started
     from oumi_flow.commands.resources import choose_gpus, slots
     from oumi_flow.commands.views import open_view, stopped_by_signals
+    from oumi_flow.commands.words import masked
     from oumi_flow.events import Note
     from oumi_flow.load.snapshot import record_base
     from oumi_flow.runner.running import run as run_plan
@@ -239,7 +240,8 @@ def _run(
     )
     work.stage(plan)
     record_base(workflow.path, base)
-    words = options.command_line
+    secrets = _values(workflow)
+    words = masked(options.command_line, secrets)
     try:
         register_run(run_id, workflow.output_dir, workflow.name, workflow.path, words, base)
     except FlowError as fault:  # a full home is no reason not to run
@@ -248,7 +250,7 @@ def _run(
     log = store.open_events(run_id)
     watch = Watch(store)
     view = open_view(options, opened, watch)
-    notifier = Notifier(workflow.notify, _values(workflow)) if workflow.notify else None
+    notifier = Notifier(workflow.notify, secrets) if workflow.notify else None
     teller = Teller([log.append, view, *([notifier] if notifier else [])])
 
     def keep_folder() -> None:

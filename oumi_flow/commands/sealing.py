@@ -15,6 +15,7 @@ from oumi_flow import seal
 from oumi_flow.disk import is_glob, is_settled, stamp, stamp_of
 from oumi_flow.disk.walk import is_ours
 from oumi_flow.errors import FlowError
+from oumi_flow.load.secrets import is_written_out
 from oumi_flow.load.snapshot import base_file
 from oumi_flow.model import Counts, Evidence, Plan, Stamp
 
@@ -37,6 +38,9 @@ def seal_no_op(plan: Plan, opened: Opened, options: argparse.Namespace, text: st
         return
     if seal.file_of(words) != options.file:
         return  # it would not be found again
+    secrets = {text for job in opened.workflow.jobs for text in job.secret_env.values()}
+    if any(map(is_written_out, secrets)):
+        return  # it may stand among the words, or be the value of a variable
     try:
         seal.write(words, options.file, _proof(plan, opened), text)
     except (_NotSealedError, FlowError, OSError):

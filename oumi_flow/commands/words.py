@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+
+MASK = "****"
 
 # Flags that belong to one invocation, with whether they take a word of their own.
 _PLACE = {"-C": True, "--run-id": True, "--detach": False}
@@ -19,6 +21,21 @@ def in_background(words: Sequence[str]) -> list[str]:
 def again(words: Sequence[str]) -> list[str]:
     """The same run once more, from wherever."""
     return _without(words, {**_PLACE, **_FORCE})
+
+
+def masked(words: Sequence[str], values: Iterable[str]) -> list[str]:
+    """A command line to be kept, without the values of secrets; `is_masked` then says so."""
+    longest_first = sorted(values, key=len, reverse=True)
+    kept = []
+    for word in words:
+        for value in longest_first:
+            word = word.replace(value, MASK)
+        kept.append(word)
+    return kept
+
+
+def is_masked(words: Sequence[str]) -> bool:
+    return any(MASK in word for word in words)
 
 
 def _without(words: Sequence[str], flags: dict[str, bool]) -> list[str]:

@@ -17,6 +17,11 @@ def is_secret_name(name: str) -> bool:
     return not _SECRET_WORDS.isdisjoint(name.upper().split("_"))
 
 
+def is_written_out(template: str) -> bool:
+    """Whether a `Job.secret_env` template says more than the names of variables."""
+    return _TEMPLATE.sub(lambda match: "$" if match[1] is None else match[2] or "", template) != ""
+
+
 def fill_secrets(template: str, environ: Mapping[str, str]) -> str:
     """The value of a `Job.secret_env` template. Raises KeyError with the name of a missing one."""
 

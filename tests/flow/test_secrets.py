@@ -152,6 +152,24 @@ def test_a_literal_one_is_kept_nowhere_but_in_the_file(space: Space) -> None:
     assert places_of(space, VALUE) == ["project/workflow.yaml"]
 
 
+def test_one_given_by_a_var_is_kept_nowhere(space: Space) -> None:
+    space.workflow(
+        space.job("job", 'echo "token is $HF_TOKEN"'),
+        vars={"plain": "${PHRASE}", "given": "?"},
+        env={"HF_TOKEN": "${{ vars.plain }}", "MY_KEY": "${{ vars.given }}"},
+    )
+    given = "correct-horse-battery"
+    ran = space.run("--set", f"given={given}", PHRASE=VALUE)
+    assert ran.code == 0
+    for _ in range(2):  # what is a moment old is not sealed yet
+        assert "up to date" in space.run("--set", f"given={given}", PHRASE=VALUE).out
+    assert places_of(space, VALUE) == []
+    assert places_of(space, given) == []
+    resumed = space.command("resume", PHRASE=VALUE)
+    assert resumed.code == 2
+    assert "secret" in resumed.text
+
+
 @pytest.mark.parametrize("field", ["run", "args", "output_dir"])
 def test_a_secret_outside_env_is_refused(space: Space, field: str) -> None:
     job = space.job("job")
