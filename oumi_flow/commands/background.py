@@ -52,6 +52,7 @@ def start(
 
     from oumi_flow.commands.web import without_page
     from oumi_flow.commands.words import in_background
+    from oumi_flow.store.files import told
     from oumi_flow.store.runs import new_run_id
 
     run_id = new_run_id()
@@ -59,7 +60,7 @@ def start(
     said = f"{store.paths.run_folder(run_id)}/output.txt"
     words = in_background(words)
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-    with open(os.open(said, flags, store.files.mode), "wb") as output:
+    with told(said, "write"), open(os.open(said, flags, store.files.mode), "wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "oumi_flow", *words, "--no-tui", "--run-id", run_id, "-C", "."],
             stdin=subprocess.DEVNULL,
@@ -74,7 +75,7 @@ def start(
         while not os.path.exists(events):
             code = process.poll()
             if code is not None:
-                tell(_did_not_start(store.paths.run_folder(run_id), said, code))
+                tell(_did_not_start(store, run_id, said, code))
                 return ""
             time.sleep(0.02)
     except KeyboardInterrupt:  # nobody has been told its name
@@ -111,14 +112,19 @@ def _let_go(process: Popen[bytes]) -> None:
     threading.Thread(target=reap, name="reaper", daemon=True).start()
 
 
-def _did_not_start(folder: str, said: str, code: int) -> str:
+def _did_not_start(store: Store, run_id: str, said: str, code: int) -> str:
     """Its last words. Raises FlowError unless they are that there was nothing to do."""
     from shutil import rmtree
 
     with open(said, encoding="utf-8", errors="replace") as text:
         message = text.read().strip()
-    rmtree(folder, ignore_errors=True)
+    try:
+        if code != OK and not message:  # perhaps there was no room for its words
+            store.files.append(said, b"\n")
+    finally:
+        rmtree(store.paths.run_folder(run_id), ignore_errors=True)
     if code == OK:
         return message
     what, _, hint = message.removeprefix("error: ").partition("\n")
+    what = what or f"it ended with exit code {code} and no word"
     raise FlowError(f"the run did not start: {what}", hint=hint.strip(), exit_code=code)

@@ -123,6 +123,17 @@ def test_a_full_disk_is_told_before_anything_runs(space: Space, disk: Path) -> N
     assert_built(space)
 
 
+def test_a_run_that_is_to_be_detached_tells_of_a_full_disk(space: Space, disk: Path) -> None:
+    pipeline(space)
+    filler = fill(disk)
+    result = space.command("run", "workflow.yaml", "--detach")
+    assert result.code == 1, result.text
+    assert "the disk is full" in result.text, result.text
+    filler.unlink()
+    space.write("go", "")
+    assert_built(space)
+
+
 def test_what_was_made_stays_up_to_date_on_a_full_disk(space: Space, disk: Path) -> None:
     pipeline(space)
     space.write("go", "")
