@@ -17,6 +17,9 @@ from oumi_flow.errors import Problem, Where, WorkflowErrors
 MAX_BYTES = 20_000_000
 MAX_DEPTH = 100
 MAX_VALUES = 1_000_000
+_TOO_DEEP = f"is nested deeper than {MAX_DEPTH} levels"
+# libyaml 0.2.6 and later read ahead and stop at 1000 levels by themselves, in these words.
+_LIBYAML_DEPTH = "maximum nesting depth"
 
 Path = tuple[str | int, ...]
 
@@ -65,6 +68,8 @@ def read_config_file(path: str, read: Callable[[str], bytes]) -> ConfigFile:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
+        if _LIBYAML_DEPTH in str(error.problem):
+            raise _refused(path, _TOO_DEEP, _where(path, mark, lines)) from None
         what = " ".join(filter(None, (error.problem, error.context and f"({error.context})")))
         raise _refused(path, f"is not valid YAML: {what}", _where(path, mark, lines)) from None
     except yaml.YAMLError as error:
@@ -176,7 +181,7 @@ def _check_depth(path: str, text: str, lines: list[str]) -> None:
             depth += 1
             if depth > MAX_DEPTH:
                 where = _where(path, event.start_mark, lines)
-                raise _refused(path, f"is nested deeper than {MAX_DEPTH} levels", where)
+                raise _refused(path, _TOO_DEEP, where)
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
 
@@ -203,7 +208,7 @@ def _check_size(path: str, node: Any, lines: list[str]) -> None:
                 total, depth = total + below[0], max(depth, below[1])
         if depth >= MAX_DEPTH:
             where = _where(path, item.start_mark, lines)
-            raise _refused(path, f"is nested deeper than {MAX_DEPTH} levels", where)
+            raise _refused(path, _TOO_DEEP, where)
         open_.discard(id(item))
         sizes[id(item)] = total, depth + 1
         return sizes[id(item)]
