@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from oumi_flow.model import Decision, GpuRequest, Job, Step
-from oumi_flow.runner.schedule import effective_request
 from oumi_flow.runner.terms import Lease, Options
+from oumi_flow.schedule.machine import Hold, Machine
+from oumi_flow.schedule.requests import effective_request
 from oumi_flow.tokens import assign_fixed
 
 # Seconds. What a job of ours has let go of is free in a moment, so the first pauses are short.
 _FIRST_PAUSE, _A_MOMENT = 0.005, 0.15
+# A wide job is overtaken for so many seconds at least, and for twice what the others take.
+_PATIENCE = 60.0
 
 
 class Tokens(Protocol):
@@ -54,11 +57,23 @@ class Tokens(Protocol):
 
 @dataclass(slots=True)
 class _Wait:
-    """Of a request that got nothing: since when (the clock's time), when to ask again."""
+    """Of a request that got nothing: since when (the clock's time), when to ask again.
+
+    `since` leaves out what passed while there was no slot; `came` does not.
+    """
 
     since: float
+    came: float
     due: float = 0.0
     pause: float = 0.0
+
+
+class _Held(NamedTuple):
+    """Tokens of ours: since when, until when they may be wanted, and which."""
+
+    since: float
+    until: float
+    tokens: int
 
 
 class Leasing:
@@ -69,12 +84,16 @@ class Leasing:
         self.gpus = {gpu: capacity[gpu] for gpu in options.gpus if gpu in capacity}
         self._strategy = options.allocation
         self._bound: dict[str, GpuRequest] = {}
-        self._ours: dict[int, int] = {}
+        self.machine = Machine(self.gpus)
+        self.reserves = False  # whether tokens are kept for wide jobs from the start
+        self._held: dict[int, _Held] = {}  # by the lease's id
+        self._seconds: Mapping[str, float] = {}
         self._waits: dict[GpuRequest, _Wait] = {}
         self._parked: float | None = None  # since when there is no slot
 
     def bind(self, steps: Sequence[Step], seconds: Mapping[str, float]) -> None:
-        """With allocation `fixed`, say now which GPU each job gets."""
+        """Take in how long jobs may take; with allocation `fixed`, say now which GPU each gets."""
+        self._seconds = seconds
         if self._strategy == "fixed":
             auto = [step.job for step in steps if step.decision is not Decision.UP_TO_DATE]
             auto = [job for job in auto if self.request(job) == GpuRequest(1)]
@@ -101,7 +120,7 @@ class Leasing:
         if self._tokens is None:
             return None
         self._unpark(now)
-        wait = self._waits.setdefault(request, _Wait(now))
+        wait = self._waits.setdefault(request, _Wait(now, now))
         if not self._hopeful(request):
             self._tokens.leave(request)
             return None
@@ -113,7 +132,11 @@ class Leasing:
             strategy=self._strategy,
             holder=job,
             waited=now - wait.since,
-            before={other: now - self._waits[other].since for other in before},
+            # One that only ours are in the way of is no matter of the pool: see `hold`.
+            before={
+                other: now - self._waits[other].since if self._hopeful(other) else 0.0
+                for other in before
+            },
         )
         if lease is None:
             wait.pause = min(max(2 * wait.pause, _FIRST_PAUSE), self._tokens.pause(request))
@@ -121,19 +144,36 @@ class Leasing:
             return None
         # Whoever of us wants the same next stands behind all that wait now.
         del self._waits[request]
-        for device in lease.devices:
-            self._ours[device] = self._ours.get(device, 0) + 1
+        taken = self.machine.occupy(lease.devices)
+        self._held[id(lease)] = _Held(now, now + self._seconds.get(job, 0.0), taken)
         return lease
 
     def release(self, lease: Lease) -> None:
         """Let go of it. A supervisor that inherited the lock keeps it until it ends."""
-        for device in lease.devices:
-            self._ours[device] -= 1
-            if not self._ours[device]:
-                del self._ours[device]
+        self.machine.give_back(self._held.pop(id(lease)).tokens)
         lease.close()
         for wait in self._waits.values():
             wait.due = wait.pause = 0.0
+
+    @property
+    def busy(self) -> int:
+        """How many tokens this run holds."""
+        return (self.machine.all & ~self.machine.free).bit_count()
+
+    def hold(self, request: GpuRequest, now: float) -> Hold | None:
+        """What of our tokens is kept for a wide job that got nothing and goes before the others.
+
+        As it is reserved, or once it has been overtaken for long, so that it does not starve.
+        """
+        wait = self._waits.get(request)
+        if wait is None or abs(request.count) < 2:
+            return None
+        longest = max((max(one.until, now) - one.since for one in self._held.values()), default=0.0)
+        if now - wait.came >= max(_PATIENCE, 2 * longest):
+            return Hold(self.machine, request)
+        if self.reserves:
+            return Hold(self.machine, request, now, self._held.values())
+        return None
 
     def next_try(self, request: GpuRequest) -> float | None:
         """The clock's time at which to ask again; None: when something is released."""
@@ -165,6 +205,7 @@ class Leasing:
     def set_aside(self, device: int) -> None:
         """This GPU is lost: nobody gets it again in this run."""
         self.gpus.pop(device, None)
+        self.machine.lose(device)
         if self._tokens is not None:
             self._tokens.set_aside(device)
 
@@ -176,7 +217,4 @@ class Leasing:
         return self._tokens.waiting_for(request, tuple(self.gpus))
 
     def _hopeful(self, request: GpuRequest) -> bool:
-        left = {gpu: count - self._ours.get(gpu, 0) for gpu, count in self.gpus.items()}
-        if request.devices:
-            return all(left.get(device, 0) > 0 for device in request.devices)
-        return sum(left.values()) >= request.count
+        return self.machine.fits(request)

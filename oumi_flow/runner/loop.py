@@ -19,20 +19,22 @@ from oumi_flow.events import (
     RunFinished,
 )
 from oumi_flow.executors.base import Attempt, Exit, Handle
-from oumi_flow.model import Decision, JobState, Outcome, Plan
+from oumi_flow.model import Decision, GpuRequest, JobState, Outcome, Plan
 from oumi_flow.runner import live, terms
 from oumi_flow.runner.leasing import Leasing
 from oumi_flow.runner.live import Live
 from oumi_flow.runner.lost import LostProcesses
+from oumi_flow.runner.ordering import Ordering
 from oumi_flow.runner.orders import Orders
-from oumi_flow.runner.schedule import durations, impossible, ranks
 from oumi_flow.runner.sharing import Sharing
 from oumi_flow.runner.states import Change, States
 from oumi_flow.runner.terms import Defer, Ending, Lease, Message, Options, Pilot, Worker
 from oumi_flow.runner.waiting import WaitingRoom
+from oumi_flow.schedule.requests import impossible
 from oumi_flow.text import limit
 
 _S = JobState
+_ANY_GPU = GpuRequest(1)
 _UNWANTED = Ending(_S.CANCELLED, "not wanted any more", "interrupted")
 
 
@@ -57,11 +59,18 @@ class Loop:
         self._leasing, self._watch, self._options, self._clock = leasing, watch, options, clock
         self._steps = {step.job.name: step for step in plan.steps}
         self.states = States([(step.job.name, step.job.upstream) for step in plan.steps])
-        seconds = durations(plan.steps)
-        leasing.bind(plan.steps, seconds)
+        self._ordering = Ordering(plan.steps, leasing, options)
+        leasing.bind(plan.steps, self._ordering.seconds)
         self._room = WaitingRoom(
-            leasing, ranks(plan.steps, seconds), lambda job: self.states[job] is _S.QUEUED, tell
+            leasing,
+            self._ordering.ranks,
+            self._ordering.seconds,
+            lambda job: self.states[job] is _S.QUEUED,
+            tell,
         )
+        self._starting: set[str] = set()  # between their lease and their process
+        self._slots_kept = 0  # from jobs without a GPU, as long as there are others to come
+        self._gpu_jobs = 0
         self._sharing = Sharing(self._orders)
         self._live: dict[str, Live] = {}
         self._by_token: dict[str, str] = {}
@@ -86,6 +95,7 @@ class Loop:
             terms.Concluded: self._on_outcome,
             terms.Dropped: self._on_dropped,
             terms.Shared: self._on_shared,
+            terms.Chosen: self._on_chosen,
             terms.StopAsked: self._on_stop,
             terms.Broken: self._on_broken,
         }
@@ -142,6 +152,8 @@ class Loop:
         if self._to_submit:
             attempts, self._to_submit = self._to_submit, []
             self._pilot.submit(attempts)
+        if self._ordering.undecided and not self._starting and self.states.counts[_S.RUNNING]:
+            self._choose_order()
 
     def handle(self, message: Message) -> None:
         """Take note of something that happened."""
@@ -249,19 +261,45 @@ class Loop:
 
     # -- queued -> running ----------------------------------------------------------------
 
-    def _has_slot(self) -> bool:
+    def _has_slot(self, request: GpuRequest | None = _ANY_GPU) -> bool:
         # One that waits for its upstreams must not take the slot that these need.
         deciding = sum(
             job in self.states and self.states[job] is _S.READY for job in self._lost.open
         )
         busy = self.states.counts[_S.RUNNING] + deciding + len(self._lost.leaving)
-        return busy < self._options.max_parallel
+        free = self._options.max_parallel - busy
+        if request is None and self._gpu_jobs and free > 0:
+            return free > self._slots_kept - self._leasing.busy
+        return free > 0
+
+    def _choose_order(self) -> None:
+        """Once the first jobs are on their way, so that nobody waits for it."""
+        states = self.states
+        gone = {job for job in self._steps if states[job].ended}
+        running = {job: one for job, one in self._live.items() if states[job] is _S.RUNNING}
+        begun = {job: one.lease.devices if one.lease else () for job, one in running.items()}
+        self._ordering.undecided = False
+        self._orders.choose(lambda: self._ordering.choose(gone, begun))
+
+    def _on_chosen(self, message: terms.Chosen) -> None:
+        if message.ranks is None or self._halted:
+            return
+        self._leasing.reserves = message.reserves
+        self._room.reorder(message.ranks)
+        if message.slots_kept:
+            self._slots_kept = message.slots_kept
+            self._gpu_jobs = sum(
+                not self.states[job].ended and self._leasing.request(step.job) is not None
+                for job, step in self._steps.items()
+            )
 
     def _start(self, job: str, lease: Lease | None) -> None:
         one = self._live[job]
         one.lease, one.ending, one.prepared, one.handle = lease, None, None, None
         one.concluding = False
         self.states.set(job, _S.RUNNING)
+        if self._ordering.undecided:
+            self._starting.add(job)
         self._orders.prepare(one.step, one.number, lease)
 
     def _on_readied(self, message: terms.Readied) -> None:
@@ -281,6 +319,7 @@ class Loop:
     def _on_submitted(self, message: terms.Submitted) -> None:
         job, token, handle, detail = message
         one = self._live[job]
+        self._starting.discard(job)
         if handle is None:
             self._by_token.pop(token, None)
             words = detail or "could not start"
@@ -367,6 +406,7 @@ class Loop:
     def _conclude_unstarted(self, job: str, ending: Ending) -> None:
         """The attempt ended before it had a process."""
         one = self._live[job]
+        self._starting.discard(job)
         self._release(one)
         one.concluding = True
         outcome = Outcome(ending.state, ending.detail)
@@ -426,6 +466,8 @@ class Loop:
     ) -> None:
         """A job's last change."""
         one = self._live.pop(job, None)
+        if self._gpu_jobs and self._leasing.request(self._steps[job].job) is not None:
+            self._gpu_jobs -= 1
         changes = self.states.set(job, state, cause)
         self._tell(live.finished(job, state, cause, one, outcome, took))
         self._after(changes)
@@ -470,6 +512,7 @@ class Loop:
         self._halted = self._halted or ending
         self._run_state = run_state
         self._sharing.stop()
+        self._ordering.abandon()
         rest = ending
         if ending.state is _S.FAILED:  # what has not started cannot have failed
             rest = Ending(_S.CANCELLED, ending.detail, "cancelled")

@@ -5,6 +5,8 @@ Knows which call answers with which message and what a fault of it means; nothin
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from oumi_flow.executors.base import Exit, Handle
 from oumi_flow.model import JobState, Outcome, Step
 from oumi_flow.runner import terms
@@ -93,6 +95,10 @@ class Orders:
             lambda: terms.Shared(job, self._work.share(step)),
             lambda fault: terms.Shared(job, (f"its result is not shared: {fault}",)),
         )
+
+    def choose(self, call: Callable[[], terms.Chosen]) -> None:
+        """Find a good order; answered by `Chosen`."""
+        self._defer(call, lambda fault: terms.Chosen(None))
 
     def abandon(self) -> None:
         """Nothing is copied to or from a shared cache any more."""

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 from oumi_flow.executors.base import Attempt, Exit, Handle
 from oumi_flow.model import JobState, Outcome, Reason, Step, Trace
 from oumi_flow.progress import Follower
+from oumi_flow.schedule.line import Rank
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +196,14 @@ class Shared(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
+class Chosen(NamedTuple):
+    """The order that was found to take least; None: the one there is shall stay."""
+
+    ranks: Mapping[str, Rank] | None
+    reserves: bool = False  # whether tokens are kept for wide jobs that wait
+    slots_kept: int = 0  # from jobs without a GPU, for those with one
+
+
 class StopAsked(NamedTuple):
     name: str  # `SIGINT`
 
@@ -216,6 +225,7 @@ Message = (
     | Concluded
     | Dropped
     | Shared
+    | Chosen
     | StopAsked
     | Broken
 )

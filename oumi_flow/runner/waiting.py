@@ -7,16 +7,20 @@ it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from oumi_flow.errors import FlowError
 from oumi_flow.events import Event, JobQueued
 from oumi_flow.model import GpuRequest, Job
 from oumi_flow.runner.leasing import Leasing
-from oumi_flow.runner.schedule import Line, Rank, impossible
 from oumi_flow.runner.terms import Lease
+from oumi_flow.schedule.line import Line, Rank, admit
+from oumi_flow.schedule.machine import Hold
+from oumi_flow.schedule.requests import impossible
 
 # What a job waits for as long as nothing better can be said.
+HasSlot = Callable[[GpuRequest | None], bool]  # of a job that asks for that
+_ANY = GpuRequest(1)
 _VAGUE = ("", "a slot", "a GPU")
 
 # Seconds: how soon to look who is in the way, and after saying so, once more and at last.
@@ -30,11 +34,13 @@ class WaitingRoom:
         self,
         leasing: Leasing,
         ranks: Mapping[str, Rank],
+        seconds: Mapping[str, float],
         waits: Callable[[str], bool],
         tell: Callable[[Event], None],
     ) -> None:
-        self._leasing, self._ranks, self._waits, self._tell = leasing, ranks, waits, tell
-        self._line = Line(waits)
+        self.leasing, self._ranks, self._waits, self._tell = leasing, ranks, waits, tell
+        self.seconds = seconds
+        self._line: Line[str] = Line(waits)
         self._fresh: list[str] = []
         self._words: dict[str, tuple[str, ...]] = {}  # why each runs
         self._told: dict[str, str] = {}
@@ -42,40 +48,24 @@ class WaitingRoom:
         self._looks: dict[str, float] = {}  # when the next one is
 
     def enter(self, job: Job, words: tuple[str, ...] = ()) -> None:
-        self._line.push(job.name, self._ranks[job.name], self._leasing.request(job))
+        self._line.push(job.name, self._ranks[job.name], self.leasing.request(job))
         self._words[job.name] = words
         self._told[job.name] = ""
         self._looks.pop(job.name, None)
         self._pauses.pop(job.name, None)
         self._fresh.append(job.name)
 
-    def leave(
-        self, now: float, has_slot: Callable[[], bool]
-    ) -> Iterator[tuple[str, Lease | None, str]]:
+    def leave(self, now: float, has_slot: HasSlot) -> Iterator[tuple[str, Lease | None, str]]:
         """Who goes now, one by one as long as there are slots, each with its lease.
 
         Or with words for why nothing can be leased: such a one is not to run.
         """
-        without: dict[GpuRequest, None] = {}  # requests that get nothing for the moment, in order
-        while has_slot() and (first := self._line.first(without)) is not None:
-            job, _, request = first
-            lease = None
-            if request is not None:
-                try:
-                    lease = self._leasing.try_lease(job, request, now, tuple(without))
-                except FlowError as fault:
-                    self._line.pop(request)
-                    yield job, None, str(fault)
-                    continue
-                if lease is None:
-                    without[request] = None
-                    self._say_who_is_in_the_way(job, request, now)
-                    continue
-            self._line.pop(request)
-            yield job, lease, ""
-        self._leasing.keep(self._line.requests())
-        if not has_slot():
-            self._leasing.park(now)
+        if has_slot(_ANY):
+            for job, got in admit(self._line, _Desk(self, now, has_slot)):
+                yield job, *(got or (None, ""))
+        self.leasing.keep(self._line.requests())
+        if not has_slot(_ANY):
+            self.leasing.park(now)
 
     def say_who_waits(self, has_slot: bool) -> None:
         """Tell of those who came in since the last call what holds them back, if anything does."""
@@ -89,7 +79,7 @@ class WaitingRoom:
 
     def next_due(self) -> float | None:
         """The clock's time at which a lease is worth another try."""
-        tries = (self._leasing.next_try(request) for request in self._line.requests())
+        tries = (self.leasing.next_try(request) for request in self._line.requests())
         return min((when for when in tries if when is not None), default=None)
 
     def refit(self, jobs: Mapping[str, Job]) -> list[str]:
@@ -100,17 +90,25 @@ class WaitingRoom:
         self._line = Line(self._waits)
         lost: list[str] = []
         for name in [name for name in self._told if self._waits(name)]:
-            request = self._leasing.request(jobs[name])
-            if impossible(request, self._leasing.gpus):
+            request = self.leasing.request(jobs[name])
+            if impossible(request, self.leasing.gpus):
                 lost.append(name)
             else:
                 self._line.push(name, self._ranks[name], request)
         return lost
 
-    def _say_who_is_in_the_way(self, job: str, request: GpuRequest, now: float) -> None:
+    def reorder(self, ranks: Mapping[str, Rank]) -> None:
+        """Another order from now on; who is not in it keeps the rank it has."""
+        self._ranks = {**self._ranks, **ranks}
+        old, self._line = self._line, Line(self._waits)
+        for job, request in old.jobs():
+            if self._waits(job):
+                self._line.push(job, self._ranks[job], request)
+
+    def say_who_is_in_the_way(self, job: str, request: GpuRequest, now: float) -> None:
         if now < self._looks.get(job, 0.0):
             return
-        words = self._leasing.waiting_for(request, now)
+        words = self.leasing.waiting_for(request, now)
         pause = _LOOK
         if words and words != self._told[job]:
             self._say(job, words)
@@ -127,3 +125,31 @@ class WaitingRoom:
         if what and self._told[job] != what:
             self._told[job] = what
             self._tell(JobQueued(job, what, self._words[job]))
+
+
+class _Desk:
+    """Where those in line ask, at one moment. What is had is a lease, or words for why not."""
+
+    def __init__(self, room: WaitingRoom, now: float, has_slot: HasSlot) -> None:
+        self._room, self._now, self._has_slot = room, now, has_slot
+
+    def has_slot(self, request: GpuRequest | None) -> bool:
+        return self._has_slot(request)
+
+    def take(
+        self, job: str, request: GpuRequest, before: Collection[GpuRequest]
+    ) -> tuple[Lease | None, str] | None:
+        try:
+            lease = self._room.leasing.try_lease(job, request, self._now, tuple(before))
+        except FlowError as fault:
+            return None, str(fault)
+        if lease is None:
+            self._room.say_who_is_in_the_way(job, request, self._now)
+            return None
+        return lease, ""
+
+    def hold(self, request: GpuRequest) -> Hold | None:
+        return self._room.leasing.hold(request, self._now)
+
+    def seconds(self, job: str) -> float:
+        return self._room.seconds[job]

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from oumi_flow.model import Command, Decision, GpuRequest, Job, JobState, Step
-from oumi_flow.runner.schedule import Line, durations, effective_request, impossible, ranks
 from oumi_flow.runner.states import FOLLOWS, Change, States
+from oumi_flow.schedule.estimates import estimate, ranks
+from oumi_flow.schedule.line import Line
+from oumi_flow.schedule.requests import effective_request, impossible
 
 S = JobState
 
@@ -30,7 +32,7 @@ def step(name: str, *upstream: str, expected: float | None = None, **fields: Any
 
 
 def order(*steps: Step) -> list[str]:
-    rank = ranks(steps)
+    rank = ranks(steps, estimate(steps).seconds)
     return sorted(rank, key=lambda name: rank[name])
 
 
@@ -114,7 +116,7 @@ def test_a_job_without_a_past_is_taken_to_last_as_its_verb_does() -> None:
         step("d", verb="infer"),
         replace(step("e", expected=500.0), decision=Decision.UP_TO_DATE),
     ]
-    assert durations(steps) == {"a": 10.0, "b": 30.0, "c": 30.0, "d": 1.0, "e": 0.0}
+    assert estimate(steps).seconds == {"a": 10.0, "b": 30.0, "c": 30.0, "d": 1.0, "e": 0.0}
 
 
 def test_one_that_waits_for_a_named_gpu_holds_nobody_up() -> None:

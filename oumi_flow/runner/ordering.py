@@ -1,0 +1,81 @@
+"""The order of a run's jobs: by the longest way to go, soon by what playing it through says.
+
+Knows the plan, the run's slots and GPUs; not the states, but for those it is told. Choosing is done
+in a worker, after the first jobs are on their way, and only where there is something to win: times
+are known, jobs have to wait for each other, and the run is long enough for the choice to be a
+hundredth of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from oumi_flow.model import Decision, Step
+from oumi_flow.runner import terms
+from oumi_flow.runner.leasing import Leasing
+from oumi_flow.runner.terms import Options
+from oumi_flow.schedule.estimates import estimate, ranks
+from oumi_flow.schedule.line import Rank
+
+# Of a run's expected time the choice may take so many played starts a second, a hundredth of it.
+_STARTS_A_SECOND = 300.0
+
+
+class Ordering:
+    """For the loop's thread, but for `choose`, which is for a worker."""
+
+    def __init__(self, steps: Sequence[Step], leasing: Leasing, options: Options) -> None:
+        self._steps = [step for step in steps if step.decision is not Decision.UP_TO_DATE]
+        self._leasing, self._slots = leasing, options.max_parallel
+        self._estimates = estimate(steps)
+        self.seconds = self._estimates.seconds
+        self.ranks: dict[str, Rank] = ranks(steps, self.seconds)
+        self._starts = self._allowance()
+        self.undecided = self._starts >= 2 * len(self._steps)
+        self._abandoned = False
+
+    def _allowance(self) -> int:
+        """How many starts of jobs may be played; 0 where nothing can be won."""
+        known = self._estimates.known + self._estimates.guessed
+        jobs = len(self._steps)
+        gpus = sum(self._leasing.gpus.values())
+        if not known or jobs <= 2 or (jobs <= self._slots and jobs <= gpus):
+            return 0
+        from oumi_flow.schedule.choose import MOST_STARTS
+
+        return min(MOST_STARTS, int(known / self._slots * _STARTS_A_SECOND))
+
+    def choose(self, gone: Collection[str], begun: Mapping[str, Sequence[int]]) -> terms.Chosen:
+        """An order for what has neither `gone` nor `begun`.
+
+        `begun`: jobs that run, with the GPUs that each holds. Blocks for some two seconds at most.
+        """
+        from oumi_flow.schedule.choose import choose
+        from oumi_flow.schedule.rules import JobSet, slots_kept
+
+        steps = [step for step in self._steps if step.job.name not in gone]
+        number = {step.job.name: place for place, step in enumerate(steps)}
+        jobs = JobSet(
+            [self.seconds[step.job.name] for step in steps],
+            [self._leasing.request(step.job) for step in steps],
+            [list({number[name] for name in s.job.upstream if name in number}) for s in steps],
+            [step.job.priority for step in steps],
+            self._slots,
+            dict(self._leasing.gpus),
+        )
+        chosen = choose(
+            jobs,
+            begun={number[name]: gpus for name, gpus in begun.items() if name in number},
+            starts=self._starts,
+            trusted=self._estimates.trusted,
+            stop=lambda: self._abandoned,
+        )
+        if chosen is None:
+            return terms.Chosen(None)
+        kept = slots_kept(self._slots, sum(jobs.capacity.values())) if chosen.spare else 0
+        order = {step.job.name: rank for step, rank in zip(steps, chosen.ranks, strict=True)}
+        return terms.Chosen(order, chosen.reserve, kept)
+
+    def abandon(self) -> None:
+        """It is not wanted any more."""
+        self._abandoned = True
