@@ -5,7 +5,7 @@ Bounded in simulated starts, not by a clock, so that the same jobs get the same 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -13,11 +13,10 @@ from oumi_flow.schedule.line import Rank
 from oumi_flow.schedule.play import Play
 from oumi_flow.schedule.rules import ORDERS, JobSet, longest_path, ranks
 
-# Starts played, at most: some two seconds. Of a run's expected time the hundredth part.
+# Starts played, at most: some two seconds.
 MOST_STARTS = 60_000
-STARTS_A_SECOND = 300.0
-# How far a shuffle moves a job's value, and how many tries without a gain are enough.
-_SHUFFLE, _IN_VAIN = 0.1, 150
+# How far shuffles move a job's value, in turn, and how many without a gain are enough.
+_SHUFFLES, _IN_VAIN = (0.1, 0.1, 0.4), 150
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +62,16 @@ def choose(
     rng, vain = Random(1), 0
     while trusted and tries > 0 and vain < _IN_VAIN and took > floor and not stop():
         tries -= 1
+        far = _SHUFFLES[vain % len(_SHUFFLES)]
         vain += 1
-        moved = [value * (1 + rng.uniform(-_SHUFFLE, _SHUFFLE)) for value in values]
+        moved = [value * (1 + rng.uniform(-far, far)) for value in values]
         now = Play(jobs, ranks(jobs, moved), reserve, spare, begun).run().seconds
         if now < took:
             took, values, vain = now, moved, 0
     return Choice(ranks(jobs, values), reserve, spare, words, took)
 
 
-def _rules(jobs: JobSet, trusted: bool):  # type: ignore[no-untyped-def]
+def _rules(jobs: JobSet, trusted: bool) -> Iterator[tuple[Sequence[float], bool, bool, str]]:
     """Rules worth a try with these jobs, the likeliest first."""
     requests = {request for request in jobs.requests if request is not None}
     wide = any(request.count > 1 for request in requests)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from heapq import heappop, heappush
 
-from job_sets import Set
+from scheduling.job_sets import Set
 
 _CUTS = 48  # at most so many heads are tried as the begin of a busy time
 
