@@ -209,11 +209,11 @@ class Board:
             return TimeLeft(left, "roughly"), starts
         return TimeLeft(left, "up to" if optional else "about"), starts
 
-    def lost(self, alive: Collection[str] = ()) -> None:
+    def lost(self, alive: Collection[str] = (), ends: Mapping[str, str] = EMPTY) -> None:
         """The run's lock is free though it never said its end: say so, and of each job too.
 
         Jobs named in `alive` live on under their supervisors; the other ones that ran are
-        interrupted.
+        interrupted. `ends` says of a job how it ended all the same, where that is known.
         """
         if self.over:
             return
@@ -222,7 +222,7 @@ class Board:
             if row.name in alive:
                 row.runner_lost = True
                 continue
-            row.cause = "its run was lost"
+            row.cause = ends.get(row.name, "its run was lost")
             row.finished = self.finished
             _move(self, row, _S.INTERRUPTED)
         self.version += 1

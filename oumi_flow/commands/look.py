@@ -254,6 +254,7 @@ def _add_survivors(board: Board, store: Store, *, live: bool, newest: bool) -> N
     Those of this run, and with the folder's newest run those of all others.
     """
     from oumi_flow.board import apply
+    from oumi_flow.commands.targets import ends_without
     from oumi_flow.events import JobStarted
     from oumi_flow.executors.handles import living
 
@@ -263,7 +264,8 @@ def _add_survivors(board: Board, store: Store, *, live: bool, newest: bool) -> N
     elif not newest:
         alive = [handle for handle in alive if handle.run_id == board.run_id]
     if not live and not board.over:
-        board.lost({handle.job for handle in alive})
+        ends = ends_without(board.run_id, store, board.running)
+        board.lost({handle.job for handle in alive}, ends)
     for handle in alive:
         if handle.job not in board.running:
             attempt = store.read_attempt(handle.job)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,28 @@ class Found:
     store: Store
     run_id: str
     path: str  # of the workflow file
+
+
+def ends_without(run_id: str, store: Store, jobs: Iterable[str]) -> dict[str, str]:
+    """How these jobs of a lost run ended, which it did not live to hear; in words, by name."""
+    from oumi_flow.executors.handles import read_exit
+
+    found = {}
+    for job in jobs:
+        try:
+            attempt = store.read_attempt(job)
+            if attempt is None or attempt.run_id != run_id:
+                continue
+            exit = read_exit(store.paths.job_state(job), attempt.token)
+        except (FlowError, OSError):
+            continue
+        if exit is None:
+            continue
+        well = exit.code == 0 and not (exit.cancelled or exit.timed_out)
+        how = "cancelled" if exit.cancelled else "finished" if well else "ended"
+        then = "; the next run takes its result" if well and attempt.is_open else ""
+        found[job] = f"{how} after its run was lost{then}"
+    return found
 
 
 def find_target(target: str | None, options: argparse.Namespace) -> Found:

@@ -107,10 +107,12 @@ class Watching:
         return self._board.version != before
 
     def _lose(self) -> None:
+        from oumi_flow.commands.targets import ends_without
         from oumi_flow.executors.handles import living
 
         found = living(self._store.paths.output_dir)
-        self._board.lost({one.job for one in found if one.run_id == self._run_id})
+        ends = ends_without(self._run_id, self._store, self._board.running)
+        self._board.lost({one.job for one in found if one.run_id == self._run_id}, ends)
 
     # -- values of jobs -------------------------------------------------------------------
 

@@ -137,6 +137,27 @@ def test_a_lost_run_is_listed_while_its_jobs_live_and_can_be_cancelled(space: Sp
     assert run in space.command("status").out
 
 
+def test_how_jobs_of_a_lost_run_ended_is_told(space: Space) -> None:
+    space.workflow(
+        space.job("a", "touch a.up; sleep 600", grace=1),
+        space.job("b", "touch b.up; until [ -e go ]; do sleep 0.05; done"),
+    )
+    run = lose(space)
+    assert space.command("cancel", run, "a").out == "a: cancelled\n"
+    space.write("go", "")
+    wait_for(lambda: space.exists("out/b/.oumi-flow/exit.json"), "the job has ended")
+    for words in (["status", run], ["status", "workflow.yaml"]):
+        told = space.command(*words).out
+        assert "cancelled after its run was lost" in told
+        assert "finished after its run was lost; the next run takes its result" in told
+    assert "taken over" in space.command("run", "workflow.yaml", "-n").out
+    space.workflow(space.job("b", "touch b.up; until [ -e go ]; do sleep 0.05; done"))
+    assert space.run().code == 0
+    told = space.command("status", run).out
+    assert "finished after its run was lost" in told
+    assert "takes its result" not in told
+
+
 @pytest.mark.parametrize("what", ["deleted", "moved"])
 def test_a_run_whose_folder_is_gone_is_told_as_such(space: Space, what: str) -> None:
     space.workflow(space.job("a"))
