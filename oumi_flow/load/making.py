@@ -272,6 +272,9 @@ class Workshop:
         from oumi_flow.text import did_you_mean
 
         folder, name = os.path.split(path)
+        for link in (folder, path):
+            if os.path.islink(link) and not os.path.exists(link):
+                return f"{link} is a link that leads nowhere, to {os.readlink(link)}"
         try:
             here = os.listdir(folder or ".")
         except OSError:

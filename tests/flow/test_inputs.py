@@ -49,6 +49,15 @@ def test_a_folder_counts_by_all_that_is_in_it(space: Space) -> None:
     assert again(space)[0] == []
 
 
+@pytest.mark.parametrize("named", ["link", "link/a.txt"])
+def test_a_link_that_leads_nowhere_is_named(space: Space, named: str) -> None:
+    (space.root / "link").symlink_to("gone")
+    space.workflow(space.job("use", inputs=[named]))
+    said = space.run()
+    assert said.code == 2
+    assert "link is a link that leads nowhere, to gone" in said.err
+
+
 def test_a_glob_tells_what_came_and_what_went(space: Space) -> None:
     space.write("data/a.txt", "a")
     space.write("data/b.txt", "b")

@@ -86,8 +86,10 @@ def test_no_nvml_means_no_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_real_gpus_are_found() -> None:
     gpus = discover({})
     assert gpus
-    assert [gpu.index for gpu in gpus] == list(range(len(gpus)))
+    numbers = list(dict.fromkeys(gpu.index for gpu in gpus))
+    assert numbers == list(range(len(numbers)))
     assert all(gpu.uuid.startswith("GPU-") and gpu.memory_total > 0 for gpu in gpus)
+    assert all(gpu.mig.startswith("MIG-") for gpu in gpus if gpu.mig)  # one a part of a split one
     assert not any(gpu.lost for gpu in gpus)
     # What NVML says of those who compute can be put in words, again and again.
     sight = Sight(gpus, {})
