@@ -699,6 +699,30 @@ def test_a_config_is_copied_as_it_was_planned() -> None:
         store.copy_config("a", "c.yaml", planned)
 
 
+NO_ROOM = """
+import resource, sys
+from oumi_flow.errors import FlowError
+from oumi_flow.store import Store
+resource.setrlimit(resource.RLIMIT_FSIZE, (20, 20))
+try:
+    Store("out").request("r", {"kind": "cancel", "jobs": ["train"]})
+except FlowError as fault:
+    print(fault.message)
+"""
+
+
+def test_a_request_for_which_there_is_room_in_part_is_no_request() -> None:
+    """Who asked would wait for ever for what nobody has heard."""
+    done = subprocess.run(
+        [sys.executable, "-c", NO_ROOM],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "control.jsonl: cannot write" in done.stdout
+
+
 def test_progress_and_metrics_are_read_back() -> None:
     store = Store("out")
     store.write_progress("a", Progress(3, 10, "steps", {"loss": 0.5}))
