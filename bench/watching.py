@@ -4,10 +4,11 @@
     python bench/watching.py [--jobs 1000] [--many 10000] [--points 1000000] [--seconds 20]
 
 A run of that many jobs, eight of which are active and tell a step and a loss twice a second, is
-watched for a while, then again when they fall silent. CPU is that of the screen's process alone, in
-percent of a core; memory is its peak. Then a run of many jobs, one of which has that many points in
-its metrics file, is opened: from the start of the process until the screen shows the curve of
-its loss, beside what the interpreter and the imports take of it.
+watched for a while, then again when they fall silent. CPU is that of the screen's process alone,
+in percent of a core; memory is its peak. Then two runs are opened, one of very many jobs, one with
+that many points in the metrics file of a job: from when interpreter and imports are done until the
+jobs, or the curve of the loss, stand on the screen. The CPU that this took is what it takes on a
+machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -31,6 +32,12 @@ from fcntl import ioctl
 from pathlib import Path
 
 FLOW = [sys.executable, "-m", "oumi_flow"]
+MONITOR = """
+import os, sys, oumi_flow.ui.tui.app, textual.drivers.linux_driver
+from oumi_flow.cli import main
+os.write(int(sys.argv[1]), b"imported")
+sys.exit(main(["monitor"]))
+"""
 ACTIVE = 8
 TELL = (
     "n=0; while [ ! -e stop ]; do n=$((n + 1)); "
@@ -59,10 +66,12 @@ class Screen:
     def __init__(self, folder: Path, env: dict[str, str]) -> None:
         self._master, slave = pty.openpty()
         ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+        imported, tell = os.pipe()
         self.began = time.monotonic()
         self._process = subprocess.Popen(
-            [*FLOW, "monitor"],
+            [sys.executable, "-c", MONITOR, str(tell)],
             cwd=folder,
+            pass_fds=[tell],
             env={**env, "TERM": "xterm-256color"},
             stdin=slave,
             stdout=slave,
@@ -71,6 +80,10 @@ class Screen:
         )
         self.pid = self._process.pid
         os.close(slave)
+        os.close(tell)
+        os.read(imported, 64)
+        self.imported, self.cpu = time.monotonic(), cpu_seconds(self.pid)
+        os.close(imported)
 
     def read(self, seconds: float, until: bytes = b"") -> bool:
         """Take in what it draws for that long, or until those bytes are among it."""
@@ -139,30 +152,32 @@ def of_watching(folder: Path, env: dict[str, str], count: int, seconds: float) -
 
 
 def of_opening(folder: Path, env: dict[str, str], count: int, points: int) -> None:
+    """Of a run of `count` jobs, one of which has `points` (0: none)."""
     script = "echo \"{'loss': 0.5, 'step': 7}\"; while [ ! -e stop ]; do sleep 0.5; done"
     with running(folder, env, jobs(count, 1, script)):
         job = folder / "out/active-0"
         while not (job / "job.log").exists():
             time.sleep(0.1)
-        with (job / "metrics_rank0000.jsonl").open("w") as file:
-            for n in range(1, points + 1):
-                file.write(f'{{"step": {n}, "loss": {n * 0.37 % 1:.6f}, "learning_rate": 1e-05}}\n')
-        imports = [sys.executable, "-c", "import oumi_flow.ui.tui.app"]
-        bare, took, used = [], [], []
-        for _ in range(5):
-            begin = time.monotonic()
-            subprocess.run(imports, env=env, check=True)
-            bare.append(time.monotonic() - begin)
+        if points:
+            with (job / "metrics_rank0000.jsonl").open("w") as file:
+                for n in range(1, points + 1):
+                    loss = n * 0.37 % 1
+                    file.write(f'{{"step": {n}, "loss": {loss:.6f}, "learning_rate": 1e-05}}\n')
+        shown = "\u2581" if points else f"{count} by activity"
+        before, took, used = [], [], []
+        for _ in range(7):
             screen = Screen(folder, env)
-            if not screen.read(60, "\u2581".encode()):
-                sys.exit("the screen did not show the curve")
-            took.append(time.monotonic() - screen.began)
-            used.append(cpu_seconds(screen.pid))
+            if not screen.read(60, shown.encode()):
+                sys.exit(f"the screen did not show {shown}")
+            took.append(time.monotonic() - screen.imported)
+            before.append(screen.imported - screen.began)
+            used.append(cpu_seconds(screen.pid) - screen.cpu)
             memory = peak_megabytes(screen.pid)
             screen.close()
-        say(f"{count} jobs and {points} points, until shown", statistics.median(took), "s")
-        say("  of it the interpreter and the imports", statistics.median(bare), "s")
-        say("  CPU of it all", statistics.median(used), "s")
+        what = f"a run with {points:,} points" if points else f"{count:,} jobs"
+        say(f"{what}, until shown", statistics.median(took), "s")
+        say("  CPU of it", statistics.median(used), "s")
+        say("  interpreter and imports before it", statistics.median(before), "s")
         say("  memory", memory, "MB")
 
 
@@ -180,7 +195,8 @@ def main() -> None:
         for name in ("CI", "NO_COLOR", "COLUMNS", "LINES", "PYTHONDONTWRITEBYTECODE"):
             env.pop(name, None)
         of_watching(Path(scratch, "watched"), env, options.jobs, options.seconds)
-        of_opening(Path(scratch, "opened"), env, options.many, options.points)
+        of_opening(Path(scratch, "many"), env, options.many, 0)
+        of_opening(Path(scratch, "long"), env, 2, options.points)
 
 
 if __name__ == "__main__":

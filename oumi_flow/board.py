@@ -7,11 +7,12 @@ already is passed over.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from oumi_flow.events import (
     Event,
@@ -27,7 +28,11 @@ from oumi_flow.events import (
 )
 from oumi_flow.model import EMPTY, Decision, JobState
 
+if TYPE_CHECKING:
+    from oumi_flow.graph.forecast import Task
+
 _S = JobState
+_DIGIT = re.compile(r"\d")
 _NOTES = 1000  # a run that warns without end is no reason to grow without end
 
 
@@ -69,12 +74,15 @@ class JobRow:
         return self.took
 
 
+Sure = Literal["about", "up to", "roughly", "at least"]
+
+
 @dataclass(frozen=True, slots=True)
 class TimeLeft:
     """`sure` says how to read it: `at least`, `roughly`, `up to` or `about` that many seconds."""
 
     seconds: float
-    sure: Literal["about", "up to", "roughly", "at least"]
+    sure: Sure
 
 
 @dataclass(slots=True)
@@ -175,9 +183,32 @@ class Board:
         `ends`: seconds that running jobs still need, where their own pace says so. Of jobs whose
         start hangs on a time that nobody knows, nothing is said.
         """
-        from oumi_flow.graph.forecast import Task, play
+        from oumi_flow.graph.forecast import play
 
-        typical = self._typical()
+        tasks, sure = self._tasks(now, ends)
+        if not sure:
+            return None, {}
+        left, starts = play(tasks, self.slots, len(self.devices))
+        return TimeLeft(left, sure), {} if sure == "at least" else starts
+
+    def critical_path(
+        self, now: float, ends: Mapping[str, float | None] = EMPTY
+    ) -> tuple[list[str], float]:
+        """The chain of jobs that takes longest from now on, and its seconds as far as known."""
+        from oumi_flow.graph import critical_path
+
+        tasks, _ = self._tasks(now, ends)
+        seconds = {name: task.seconds for name, task in tasks.items()}
+        path = critical_path(list(tasks), {n: task.needs for n, task in tasks.items()}, seconds)
+        return path, sum(seconds[name] for name in path)
+
+    def _tasks(
+        self, now: float, ends: Mapping[str, float | None]
+    ) -> tuple[dict[str, Task], Sure | Literal[""]]:
+        """What is left to do, and how surely it is known; "" where nothing is."""
+        from oumi_flow.graph.forecast import Task
+
+        typical = self._typical(now, ends)
         tasks: dict[str, Task] = {}
         guessed = unknown = optional = 0
         for row in self.rows.values():
@@ -186,7 +217,9 @@ class Board:
             expected = row.expected
             pace = ends.get(row.name)
             if expected is None and pace is None:
-                expected = typical.get(row.verb)
+                expected = typical.get((row.verb, _stem(row.name)))
+                if expected is None:
+                    expected = typical.get((row.verb, ""))
                 guessed += expected is not None
                 unknown += expected is None
             seconds = expected or 0.0
@@ -201,13 +234,10 @@ class Board:
                 seconds, row.upstream, self._gpus_of(row), row.state is _S.RUNNING
             )
         if not tasks or unknown == len(tasks):
-            return None, {}
-        left, starts = play(tasks, self.slots, len(self.devices))
+            return tasks, ""
         if unknown:
-            return TimeLeft(left, "at least"), {}
-        if guessed:
-            return TimeLeft(left, "roughly"), starts
-        return TimeLeft(left, "up to" if optional else "about"), starts
+            return tasks, "at least"
+        return tasks, "roughly" if guessed else "up to" if optional else "about"
 
     def lost(self, alive: Collection[str] = (), ends: Mapping[str, str] = EMPTY) -> None:
         """The run's lock is free though it never said its end: say so, and of each job too.
@@ -233,14 +263,28 @@ class Board:
         # A plan says -1 for "one, if there is any".
         return row.gpus if row.gpus >= 0 else min(1, len(self.devices))
 
-    def _typical(self) -> dict[str, float]:
-        """Median seconds of each verb, from this run and earlier ones."""
-        known: dict[str, list[float]] = {}
+    def _typical(
+        self, now: float, ends: Mapping[str, float | None]
+    ) -> dict[tuple[str, str], float]:
+        """Median seconds by verb and stem of the name, and by verb (stem "").
+
+        From this run, what runs now at its own pace included, and from earlier ones.
+        """
+        known: dict[tuple[str, str], list[float]] = {}
         for row in self.rows.values():
             seconds = row.took if row.state is _S.DONE else row.expected
+            end = ends.get(row.name)
+            if end is not None:
+                seconds = (row.elapsed(now) or 0.0) + end
             if seconds is not None:
-                known.setdefault(row.verb, []).append(seconds)
-        return {verb: median(values) for verb, values in known.items()}
+                for stem in ("", _stem(row.name)):
+                    known.setdefault((row.verb, stem), []).append(seconds)
+        return {of: median(values) for of, values in known.items()}
+
+
+def _stem(name: str) -> str:
+    """What the jobs of a sweep mostly have in common: `train-` of `train-1e-4`."""
+    return _DIGIT.split(name, maxsplit=1)[0]
 
 
 def fold(events: Iterable[Event]) -> Board:
@@ -380,6 +424,8 @@ _DULL = (
     "flos",
     "step",
     "steps",
+    "learning_rate",
+    "grad_norm",
     "tokens",
     "seen",
     "seconds",
@@ -395,7 +441,9 @@ def key_metrics(metrics: Mapping[str, Any], limit: int = 1) -> list[tuple[str, f
         for name, value in metrics.items()
         if isinstance(value, (int, float)) and not isinstance(value, bool)
     }
-    worth = {name: value for name, value in numbers.items() if not name.endswith(_DULL)}
+    worth = {
+        name: value for name, value in numbers.items() if not name.endswith(_DULL) and name != "lr"
+    }
 
     def rank(name: str) -> int:
         last = name.replace(",", "/").split("/")[-1]

@@ -185,21 +185,30 @@ def _made(cls: Any, data: Any) -> Any:
     if not isinstance(data, dict):
         return None
     values = {}
-    for f in fields(cls):
-        if f.name not in data:
+    for name, is_right in _checks(cls):
+        if name not in data:
             continue
-        value = data[f.name]
-        if f.type == "tuple[Row, ...]":
+        value = data[name]
+        if is_right is None:
             value = [_made(Row, row) for row in value] if isinstance(value, list) else None
             if value is None or None in value:
                 return None
-        elif not _IS[str(f.type)](value):
+        elif not is_right(value):
             return None
-        values[f.name] = tuple(value) if isinstance(value, list) else value
+        values[name] = tuple(value) if isinstance(value, list) else value
     try:
         return cls(**values)
     except TypeError:
         return None
+
+
+@cache
+def _checks(cls: Any) -> tuple[tuple[str, Callable[[Any], bool] | None], ...]:
+    """Each field's name, and what its value has to be; None: rows."""
+    return tuple(
+        (field.name, None if field.type == "tuple[Row, ...]" else _IS[str(field.type)])
+        for field in fields(cls)
+    )
 
 
 def _is_number(value: Any) -> bool:

@@ -148,15 +148,19 @@ def watch(
     read_only: bool = False,
 ) -> int:
     """Open the screen on a run until its user leaves; then say how things are, and an exit code."""
+    import gc
+
     from oumi_flow.commands.watching import Watching
     from oumi_flow.commands.web import in_browser
     from oumi_flow.ui.theme import theme_of
-    from oumi_flow.ui.tui.app import FlowApp
 
     settings = settings if settings is not None else load_settings(os.environ)
     if not in_browser():
         _forget_the_size(os.environ)
-    source = Watching(store, run_id, path)
+    source = Watching(store, run_id, path)  # reads what was told while the rest is imported
+    from oumi_flow.ui.tui.app import FlowApp
+
+    gc.freeze()  # what was imported is here to stay: not to be looked through with every run's rows
     theme = theme_of(sys.stderr)
     app = FlowApp(source, _for_screen(theme, settings, os.environ), settings, read_only=read_only)
     _end_with_the_terminal()

@@ -215,7 +215,7 @@ class Watching:
                 return again(run.argv)
         return ["run", self._path]
 
-    # -- machine and graph ----------------------------------------------------------------
+    # -- machine --------------------------------------------------------------------------
 
     def gpus(self) -> Sequence[GpuRow]:
         from oumi_flow.commands.gpus import gpu_rows
@@ -224,16 +224,6 @@ class Watching:
             return gpu_rows()
         except (FlowError, OSError):
             return ()
-
-    def critical_path(self) -> Sequence[str]:
-        from oumi_flow.graph import critical_path
-
-        left = [row for row in self._board.rows.values() if not row.state.ended]
-        return critical_path(
-            [row.name for row in left],
-            {row.name: row.upstream for row in left},
-            {row.name: row.expected or 0.0 for row in left},
-        )
 
     # -- wishes ---------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from oumi_flow.model import EMPTY, JobState, Progress
 from oumi_flow.text import duration
 from oumi_flow.ui import cells
 from oumi_flow.ui.layout import cut
-from oumi_flow.ui.lines import gpu_tag, number, time_left_words, waiting_words
+from oumi_flow.ui.lines import gpu_tag, number, rate_words, time_left_words, waiting_words
 from oumi_flow.ui.theme import Line, Span, Theme, line_width
 
 Ask = Callable[[str], Progress | None]
@@ -155,8 +155,7 @@ def _cells(row: JobRow, theme: Theme, now: float, progress: Progress | None) -> 
     if progress and done is not None:
         unit = f" {progress.unit}" if progress.unit else ""
         result.count = f"{done:g}/{total:g}{unit}" if total else f"{done:g}{unit}"
-        if total:
-            result.share = min(1.0, max(0.0, done / total))
+        result.share = share_of(progress)
     eta = time_to_end(row, elapsed, result.share)
     result.eta = f"eta {duration(eta)}" if eta is not None else ""
     if "loss" in metrics:
@@ -164,10 +163,25 @@ def _cells(row: JobRow, theme: Theme, now: float, progress: Progress | None) -> 
     else:
         result.loss = " ".join(f"{n} {number(v)}" for n, v in key_metrics(metrics))
     rate = metrics.get("learning_rate", metrics.get("lr"))
-    result.rate = f"lr {number(rate)}" if rate is not None else ""
+    result.rate = f"lr {rate_words(rate)}" if rate is not None else ""
     if row.attempt > 1 and not result.loss:
         result.loss = f"attempt {row.attempt}"
     return result
+
+
+def share_of(progress: Progress | None) -> float | None:
+    """How much of it is done, 0 to 1; None where nobody can say."""
+    if progress is None or progress.done is None or not progress.total:
+        return None
+    return min(1.0, max(0.0, progress.done / progress.total))
+
+
+def ends(board: Board, progress: Ask, now: float) -> dict[str, float | None]:
+    """Seconds that each running job still needs, where its pace or the last time say so."""
+    return {
+        row.name: time_to_end(row, row.elapsed(now) or 0.0, share_of(progress(row.name)))
+        for row in board.running.values()
+    }
 
 
 def time_to_end(row: JobRow, elapsed: float, share: float | None) -> float | None:

@@ -93,6 +93,18 @@ def cut(line: Line, room: int, theme: Theme, middle: bool = False) -> Line:
     return result
 
 
+def cut_first(line: Line, room: int, theme: Theme) -> Line:
+    """The line at most `room` columns wide; its first span gives way first, as long as it tells."""
+    over = line_width(line) - room
+    if over <= 0:
+        return line
+    (style, text), *rest = line
+    left = cells.width(text) - over
+    if left < min(cells.width(text), 2 * _LEAST):
+        return cut(line, room, theme)
+    return [(style, cells.fit(text, left, theme.more)), *rest]
+
+
 def hanging(lead: Line, text: Span, theme: Theme, *, below: int = 6, least: int = 28) -> list[Line]:
     """`lead`, then `text` beside it, wrapped under itself; below it where there is no room.
 

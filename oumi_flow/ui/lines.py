@@ -262,6 +262,11 @@ def number(value: float) -> str:
     return f"{value:.4g}"
 
 
+def rate_words(value: float) -> str:
+    """A learning rate, always as wide: `1.00e-04`."""
+    return f"{value:.2e}" if value else number(value)
+
+
 def metric_words(row: JobRow, limit: int = 1, lead: str = "") -> str:
     """`loss 1.234`, with `lead` before it; "" for none."""
     words = [f"{name} {number(value)}" for name, value in key_metrics(row.metrics, limit)]
@@ -290,16 +295,22 @@ def rounded(seconds: float) -> int:
 def waiting_words(board: Board, row: JobRow, now: float) -> str:
     """What a job that has not ended and does not run waits for."""
     if row.state is JobState.RETRYING:
-        after = max(0.0, (row.retry_at or now) - now)
-        when = f"in {duration(after)}" if after >= 1 else "is due"
-        return f"{row.cause or 'failed'}; attempt {row.attempt + 1} {when}"
+        return f"{row.cause or 'failed'}; {retry_words(row, now)}"
     if row.state is JobState.QUEUED:
-        return f"waits for {row.waiting_for or 'a slot'}"
+        # Of a job of this very run its name says enough.
+        own = f"run {board.run_id}, user {board.user}, job "
+        return f"waits for {row.waiting_for.replace(own, '') or 'a slot'}"
     needs = board.waits_for(row)
     if not needs:
         return ""
     more = f" (+{len(needs) - 2} more)" if len(needs) > 2 else ""
     return f"waits for {', '.join(needs[:2])}{more}"
+
+
+def retry_words(row: JobRow, now: float) -> str:
+    """`attempt 2 in 30s`, of a job that is about to be tried again."""
+    after = max(0.0, (row.retry_at or now) - now)
+    return f"attempt {row.attempt + 1} {f'in {duration(after)}' if after >= 1 else 'is due'}"
 
 
 def heading(board: Board) -> Line:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TextIO
 from oumi_flow.board import Board, TimeLeft, apply
 from oumi_flow.events import Event, RunFinished
 from oumi_flow.model import Progress
-from oumi_flow.ui.frame import frame
+from oumi_flow.ui.frame import ends, frame
 from oumi_flow.ui.lines import Tail, Teller, no_tail
 from oumi_flow.ui.theme import RICH, Line, Theme, theme_of
 
@@ -167,7 +167,8 @@ class Live:
         self._look(visible, now)  # not under the lock: it may read files
         with self._lock:
             if now - self._left[0] >= _LEFT_SECONDS * max(1.0, self.board.total / 1000):
-                self._left = (now, self.board.time_left(now))
+                known = ends(self.board, self._where, now)
+                self._left = (now, self.board.forecast(now, known)[0])
             drawn = frame(self.board, theme, lines, now, self._where, self._left[1])
         return [self.as_text(line) for line in drawn]
 

@@ -12,6 +12,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
+from rich.style import Style
 from textual.pilot import Pilot
 
 from oumi_flow.ui.theme import Theme
@@ -33,6 +34,15 @@ class At:
         screen = self.app.screen
         strips = screen._compositor.render_strips(screen.size)
         return "\n".join(strip.text.rstrip() for strip in strips)
+
+    def style_of(self, words: str) -> Style:
+        """How the first piece of the screen that holds these words is drawn, colours alone."""
+        screen = self.app.screen
+        for strip in screen._compositor.render_strips(screen.size):
+            for text, style, _ in strip:
+                if words in text and style is not None:
+                    return Style(color=style.color, bold=style.bold)
+        raise AssertionError(self.text())
 
     async def press(self, *keys: str) -> None:
         await self.pilot.press(*keys)

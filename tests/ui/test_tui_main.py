@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,23 @@ pytest.importorskip("textual")
 
 from textual.binding import Binding
 
-from oumi_flow.events import JobFinished, Planned, Row, RunStarted
+from oumi_flow.events import (
+    JobFinished,
+    JobQueued,
+    JobRetrying,
+    JobStarted,
+    Planned,
+    Row,
+    RunStarted,
+)
+from oumi_flow.model import Progress
 from oumi_flow.ui import cells
 from oumi_flow.ui.tui.help import key_words
 from oumi_flow.ui.tui.jobs import JobList
 from oumi_flow.ui.tui.keymap import ALWAYS, MAIN, Settings, read_settings
 from oumi_flow.ui.tui.main import MainScreen
 from tests.ui.pilots import At, drive
-from tests.ui.story import EVIL
+from tests.ui.story import BEGAN, EVIL
 from tests.ui.tui_source import StorySource, crowd
 
 WIDE = (160, 45)
@@ -48,7 +58,7 @@ def test_everything_is_there(tmp_path: Path) -> None:
             "Train: 67% ",
             "670/1000 steps",
             "Loss 1.235",
-            "LR 2e-05 │ Time ",
+            "LR 2.00e-05 │ Time ",
             "ETA ",
             "waits for train-1e-4",
             "up to date (made 2026-01-02",
@@ -85,6 +95,57 @@ def test_pictures(tmp_path: Path, width: int, height: int) -> None:
         assert all(cells.width(line) <= width for line in wanted.splitlines())
 
     drive(told(tmp_path), story, size=(width, height))
+
+
+@pytest.mark.parametrize(
+    ("key", "size"), [("", WIDE), ("t", WIDE), ("", (120, 40)), ("", (80, 45))]
+)
+def test_what_waits_says_for_whom_where_in_line_and_until_when(
+    tmp_path: Path, key: str, size: tuple[int, int]
+) -> None:
+    holder = "GPU 0: held by run r-1, user ann, job train-0"
+    rows = [Row(f"train-{n}", "train", "run", expected=100.0, gpus=1) for n in range(4)]
+    rows += [Row("pack", "shell", "run", upstream=("train-3",), expected=5.0)]
+    events = [
+        RunStarted("r-1", "w", "w.yaml", "out", 1, "h", "ann", 4, (0,), at=BEGAN),
+        Planned(5, 0, 0, tuple(rows), at=BEGAN),
+        JobStarted("train-0", 1, ("0",), at=BEGAN, seq=3),
+        JobQueued("train-1", holder, at=BEGAN, seq=4),
+        JobQueued("train-2", "a GPU", at=BEGAN, seq=5),
+        JobStarted("train-3", 1, ("0",), at=BEGAN, seq=6),
+        JobRetrying("train-3", 1, 30.0, "exit 1: " + "a long story " * 9, at=BEGAN, seq=7),
+    ]
+
+    async def story(at: At) -> None:
+        if key:
+            await at.press(key)
+        await at.sees("waits for a GPU, 2nd in line  ·  starts in about 5m")
+        if size == WIDE:
+            await at.sees("waits for GPU 0: held by train-0, next", "in about 3m")
+        else:
+            await at.sees("GPU 0: held by train-0, next", "in about 3m")
+        await at.sees("exit 1: a l", "attempt 2 in 10s", "waits for train-3", "in about 3m")
+        assert "ann" not in at.text()
+
+    drive(StorySource(tmp_path, events, seconds=20.0), story, size=size)
+
+
+@pytest.mark.parametrize("key", ["", "t"])
+def test_a_loss_that_is_no_number_stands_out(tmp_path: Path, key: str) -> None:
+    source = told(tmp_path)
+    source.values["train-1e-4"] = Progress(670, 1000, "steps", {"loss": math.nan})
+    source.points = {}
+
+    async def story(at: At) -> None:
+        if key:
+            await at.press(key)
+        await at.sees("nan")
+        assert at.style_of("nan") == at.app.look.style("bad")
+        at.source.at(700)  # it ends well, as trainers do that count steps
+        await at.sees("✓ train-1e-4", "loss nan")
+        assert at.style_of("loss nan") == at.app.look.style("bad")
+
+    drive(source, story, size=WIDE)
 
 
 def test_ascii_has_nothing_else(tmp_path: Path) -> None:
@@ -221,6 +282,17 @@ def test_who_may_only_look_on_stops_nothing(tmp_path: Path, key: str) -> None:
         assert at.source.asked == []
 
     drive(told(tmp_path), story, read_only=True)
+
+
+def test_the_first_picture_shows_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("oumi_flow.ui.tui.app.TICK_SECONDS", 3600.0)
+    source = StorySource(tmp_path, seconds=-1.0)
+    source.at(200.0)
+
+    async def story(at: At) -> None:
+        assert "Status: Running (3/10 completed)" in at.text()
+
+    drive(source, story)
 
 
 def test_before_anything_is_known_no_state_is_claimed(tmp_path: Path) -> None:

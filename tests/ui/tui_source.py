@@ -73,7 +73,6 @@ class StorySource:
                 1, "NVIDIA H100", 12_000_000_000, 85_000_000_000, 62.0, "train-1e-3 of this run"
             ),
         ]
-        self.path: list[str] = ["prep", "train-1e-3", "eval-1e-3", "pack"]
         self._begin(sweep() if events is None else events)
         self.now = BEGAN
         self.at(seconds)
@@ -138,9 +137,6 @@ class StorySource:
 
     def gpus(self) -> Sequence[GpuRow]:
         return self.devices
-
-    def critical_path(self) -> Sequence[str]:
-        return self.path
 
     def cancel(self, jobs: Sequence[str] | None) -> str:
         self.asked.append(("cancel", None if jobs is None else tuple(jobs)))

@@ -135,6 +135,31 @@ def test_how_sure_the_time_left_is() -> None:
     assert fold(STORY).time_left(0) is None
 
 
+def test_what_runs_now_says_how_long_its_siblings_take() -> None:
+    rows = [Row("prep", "shell", "run"), *(Row(f"job-{n}", "shell", "run") for n in range(4))]
+    events = [
+        started(1),
+        planned(*rows),
+        JobFinished("prep", "done", took=1.0, at=101.0, seq=3),
+        JobStarted("job-0", at=101.0, seq=4),
+    ]
+    board = fold(events)
+    left, starts = board.forecast(111.0, {"job-0": 90.0})
+    assert left == TimeLeft(90.0 + 3 * 100.0, "roughly")  # not a second each, as `prep` took
+    assert [starts[f"job-{n}"] for n in range(1, 4)] == [90.0, 190.0, 290.0]
+
+
+def test_the_critical_path_goes_by_what_is_left() -> None:
+    rows = [
+        Row("a", "t", "run", expected=100.0),
+        Row("b", "t", "run", expected=60.0),
+        Row("after-b", "t", "run", (), ("b",), 10.0),
+    ]
+    board = fold([started(2), planned(*rows), JobStarted("a", at=100.0), JobStarted("b", at=100.0)])
+    assert board.critical_path(100.0) == (["a"], 100.0)
+    assert board.critical_path(110.0, {"a": 5.0, "b": 50.0}) == (["b", "after-b"], 60.0)
+
+
 def test_a_late_job_is_not_over_yet() -> None:
     board = fold([*STORY[:2], JobStarted("b", at=100.0)])
     left = board.time_left(500.0)

@@ -96,6 +96,7 @@ class FlowApp(App[None]):
         self.theme = theme.name
         self.set_class(not self.look.theme.unicode, "-ascii")
         self.set_keymap(dict(self.settings.keys))
+        self.source.poll()  # so that the first picture shows the run
         self.set_interval(TICK_SECONDS, self._tick)
 
     def _print_error_renderables(self) -> None:

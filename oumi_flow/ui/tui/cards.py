@@ -7,15 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 
 from oumi_flow.board import Board, JobRow, key_metrics
 from oumi_flow.model import EMPTY, Decision, JobState, Progress
 from oumi_flow.text import duration, ordinal
 from oumi_flow.ui import cells
-from oumi_flow.ui.frame import bar, time_to_end
-from oumi_flow.ui.layout import cut
-from oumi_flow.ui.lines import gpu_tag, metric_words, number, rough, waiting_words
-from oumi_flow.ui.theme import STATE_STYLE, Line, Theme, line_width
+from oumi_flow.ui.frame import bar, share_of, time_to_end
+from oumi_flow.ui.layout import cut, cut_first
+from oumi_flow.ui.lines import (
+    gpu_tag,
+    metric_words,
+    number,
+    rate_words,
+    retry_words,
+    rough,
+    waiting_words,
+)
+from oumi_flow.ui.theme import STATE_STYLE, Line, Span, Theme, line_width
 from oumi_flow.ui.tui.theme import Look, spark
 
 _S = JobState
@@ -32,7 +41,7 @@ class Seen:
     losses: Sequence[float] = ()
     starts: float | None = None
     place: int = 0
-    last: str = ""  # what the job said last
+    last: str = ""  # what one that failed said last; what is wrong with one that is done
 
 
 NOTHING = Seen()
@@ -50,7 +59,9 @@ def card(board: Board, row: JobRow, look: Look, width: int, now: float, seen: Se
     if row.state is _S.RUNNING:
         lines += [_where(row, theme, now, seen), _numbers(row, theme, now, seen)]
     else:
-        lines.append(_indented(words(board, row, now, seen), theme))
+        told = words(board, row, now, seen, width - 2)
+        said = [(style, theme.text(text)) for style, text in told]
+        lines.append(_indented(cut_first(said, width - 2, theme), theme))
         if row.state is _S.FAILED:
             lines.append(_indented([("muted", seen.last)], theme))
     return [*(cut(line, width, theme) for line in lines), []]
@@ -103,14 +114,14 @@ def _numbers(row: JobRow, theme: Theme, now: float, seen: Seen, columns: int = _
     parts: list[Line] = []
     name, value = main_metric(metrics)
     if name:
-        line: Line = [("muted", f"{name} "), ("strong", number(value))]
+        line: Line = [("muted", f"{name} "), _value(value, "strong")]
         curve = spark(seen.losses, columns, theme)
         if curve:
             line.append(("busy", f" {curve}"))
         parts.append(line)
     rate = metrics.get("learning_rate", metrics.get("lr"))
     if rate is not None:
-        parts.append([("muted", "LR "), ("", number(rate))])
+        parts.append([("muted", "LR "), ("", rate_words(rate))])
     elapsed = row.elapsed(now) or 0.0
     parts.append([("muted", "Time "), ("", duration(elapsed))])
     left = time_to_end(row, elapsed, share_of(seen.progress))
@@ -129,12 +140,13 @@ def _numbers(row: JobRow, theme: Theme, now: float, seen: Seen, columns: int = _
     return _indented(joined, theme)
 
 
-def words(board: Board, row: JobRow, now: float, seen: Seen = NOTHING) -> Line:
-    """What there is to say of a job that does not run."""
+def words(board: Board, row: JobRow, now: float, seen: Seen = NOTHING, room: int = 0) -> Line:
+    """What there is to say of a job that does not run, in that many columns if that can be."""
     took = "" if row.took is None else duration(row.took)
     if row.state is _S.DONE:
         said = metric_words(row, 2)
-        return [("", said), ("muted", f"{'  ·  ' if said and took else ''}{took}")]
+        line = [("", said), ("muted", f"{'  ·  ' if said and took else ''}{took}")]
+        return [*line, ("bad", f"  ·  {seen.last}")] if seen.last else line
     if row.state is _S.UP_TO_DATE and row.decision is not Decision.UP_TO_DATE:
         return [("muted", row.cause or "what it reads came out the same")]
     if row.state in (_S.UP_TO_DATE, _S.RESTORED):
@@ -145,11 +157,32 @@ def words(board: Board, row: JobRow, now: float, seen: Seen = NOTHING) -> Line:
         return [("muted", row.cause)]
     if board.over:
         return [("muted", "not run")]
+    starts = rough(seen.starts) if seen.starts is not None and seen.starts >= 1 else ""
+    if row.state is _S.RETRYING:
+        again: Line = [("warn", f"  ·  {retry_words(row, now)}")]
+        if starts and row.retry_at is not None and row.retry_at <= now:  # it waits, as others do
+            again.append(("muted", f"  ·  starts in about {starts}"))
+        return [("", row.cause or "failed"), *again]
     said = waiting_words(board, row, now)
-    if seen.place > 1 and row.state is _S.QUEUED:
-        said += f", {ordinal(seen.place)} in line"
-    when = f"  ·  starts in about {rough(seen.starts)}" if seen.starts and seen.starts >= 1 else ""
-    return [("muted", said), ("muted", when)]
+    place = ""
+    if seen.place and row.state is _S.QUEUED and " in line" not in said:
+        place = "next" if seen.place == 1 else ordinal(seen.place)
+    return _waits(said, place, starts, room)
+
+
+def _waits(said: str, place: str, starts: str, room: int) -> Line:
+    """For whom it waits, its place in line, and until when; in fewer words where these fit."""
+    long = (f", {place} in line" if place else "") + (starts and f"  ·  starts in about {starts}")
+    short = (place and f", {place}") + (starts and f", in about {starts}")
+    ways = ((said, long), (said, short), (said.removeprefix("waits "), short))
+    fits = (way for way in ways if not room or cells.width("".join(way)) <= room)
+    words, tail = next(fits, ways[-1])
+    return [("muted", words), ("muted", tail)]
+
+
+def _value(value: float, style: str = "") -> Span:
+    """A number in that style; one that is none stands out."""
+    return style if isfinite(value) else "bad", number(value)
 
 
 def main_metric(metrics: object) -> tuple[str, float]:
@@ -161,13 +194,6 @@ def main_metric(metrics: object) -> tuple[str, float]:
     for name, value in key_metrics(metrics):  # type: ignore[arg-type]
         return name, value
     return "", 0.0
-
-
-def share_of(progress: Progress | None) -> float | None:
-    """How much of it is done, 0 to 1; None where nobody can say."""
-    if progress is None or progress.done is None or not progress.total:
-        return None
-    return min(1.0, max(0.0, progress.done / progress.total))
 
 
 def count_words(progress: Progress) -> str:
@@ -214,33 +240,50 @@ def table_row(
     name = cells.fit_middle(theme.text(row.name), columns.name, theme.more)
     line: Line = [(style, look.glyph(row.state) + " "), ("name", cells.pad(name, columns.name))]
     line += [("", "  "), (style, cells.pad(row.state.value, _STATE))]
+    running = row.state is _S.RUNNING
+    elapsed = row.elapsed(now)
+    if not running:
+        room = width - line_width(line) - 2
+        told = _result(board, row, now, seen, room)
+        said = [(name, theme.text(text)) for name, text in told]
+        if elapsed is None:  # there is nothing to count: the words have all the room
+            return [*line, ("", "  "), *cut_first(said, room, theme)]
     if columns.gpu:
         tag = gpu_tag(row.devices) if row.state in _ACTIVE else ""
         line += [
             ("muted", cells.pad(" " + cells.fit(tag, columns.gpu - 1, theme.more), columns.gpu))
         ]
-    elapsed = row.elapsed(now)
     line += [("", cells.pad("" if elapsed is None else duration(elapsed), columns.time + 2, True))]
-    share = share_of(seen.progress) if row.state is _S.RUNNING else None
-    if columns.bar:
-        line.append(("", "  "))
-        if share is None:
-            line.append(("", " " * columns.bar))
-        else:
-            line += bar([("busy", share)], columns.bar - 5, theme)
-            line.append(("", f"{share:>5.0%}"))
-    if columns.metric:
-        rest: Line
-        if row.state is _S.RUNNING:
-            metrics = seen.progress.metrics if seen.progress else EMPTY
-            metric, value = main_metric(metrics)
-            rest = [("muted", f"{metric.lower()} "), ("", number(value))] if metric else []
-            left = time_to_end(row, elapsed or 0.0, share)
-            if left is not None:
-                rest.append(("muted", f"  eta {rough(left)}"))
-        elif row.state is _S.DONE:
-            rest = [("", metric_words(row))]
-        else:
-            rest = words(board, row, now, seen)
-        line += [("", "  "), *cut([(s, theme.text(t)) for s, t in rest], columns.metric, theme)]
-    return cut(line, width, theme)
+    if running:
+        share = share_of(seen.progress)
+        said = _pace(row, elapsed or 0.0, share, seen) if columns.metric else []
+        if columns.bar:
+            line.append(("", "  "))
+            if share is None:
+                line.append(("", " " * columns.bar))
+            else:
+                line += bar([("busy", share)], columns.bar - 5, theme)
+                line.append(("", f"{share:>5.0%}"))
+    room = width - line_width(line) - 2
+    return (
+        [*line, ("", "  "), *cut_first(said, room, theme)] if room > 0 else cut(line, width, theme)
+    )
+
+
+def _pace(row: JobRow, elapsed: float, share: float | None, seen: Seen) -> Line:
+    """`loss 0.4312  eta 2m`"""
+    metric, value = main_metric(seen.progress.metrics if seen.progress else EMPTY)
+    line: Line = [("muted", f"{metric.lower()} "), _value(value)] if metric else []
+    left = time_to_end(row, elapsed, share)
+    return [*line, ("muted", f"  eta {rough(left)}")] if left is not None else line
+
+
+def _result(board: Board, row: JobRow, now: float, seen: Seen, room: int) -> Line:
+    """What there is to say of a job beside its time."""
+    if row.state is not _S.DONE:
+        said = words(board, row, now, seen, room)
+        if row.state is _S.RETRYING:
+            return [("warn", retry_words(row, now)), ("", f"  ·  {row.cause or 'failed'}")]
+        return said[:1] if row.state.ended else said
+    line: Line = [("", metric_words(row))]
+    return [*line, ("bad", f"  {seen.last}")] if seen.last else line

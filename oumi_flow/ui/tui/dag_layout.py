@@ -180,38 +180,41 @@ def _draw(columns: list[list[_Spot]], labels: Mapping[str, str]) -> Drawn:
                 _edge(
                     drawn,
                     own,
-                    right + 1 + channels.get(id(spot), 0),
+                    right + 2 + channels.get(id(spot), 0),
                     spot.row,
                     mark,
-                    right + len(set(channels.values())) + 3,
+                    right + len(set(channels.values())) + 4,
                     there.row,
                 )
-        left = right + len(set(channels.values())) + 4
+        left = right + len(set(channels.values())) + 5
     return drawn
 
 
 def _channels(column: list[_Spot]) -> dict[int, int]:
-    """A column of cells of its own for each spot that has lines up or down to draw.
+    """A column of cells for each spot that has lines up or down to draw; those that lead to the
+    very same spots share one.
 
     Who leaves at a row that another arrives at turns off before that one does, where that can be.
     """
-    turning = [spot for spot in column if any(one.row != spot.row for one in spot.after)]
-    order: list[_Spot] = []
-    left = list(turning)
+    groups: dict[tuple[int, ...], list[_Spot]] = {}
+    for spot in column:
+        if any(one.row != spot.row for one in spot.after):
+            groups.setdefault(tuple(sorted(map(id, spot.after))), []).append(spot)
+    order: list[list[_Spot]] = []
+    left = list(groups.values())
     while left:
-        free = [
-            spot
-            for spot in left
-            if not any(
-                other is not spot and any(one.row == other.row for one in spot.after)
-                for other in left
-            )
-        ]
+        free = [group for group in left if not any(_meet(group, other) for other in left)]
         chosen = free or left[:1]
         order += chosen
-        left = [spot for spot in left if all(spot is not one for one in chosen)]
+        left = [group for group in left if all(group is not one for one in chosen)]
     # Those that nobody stands in the way of turn last.
-    return {id(spot): n for n, spot in enumerate(order)}
+    return {id(spot): n for n, group in enumerate(order) for spot in group}
+
+
+def _meet(group: Sequence[_Spot], other: Sequence[_Spot]) -> bool:
+    """Whether the one arrives at a row that the other leaves at."""
+    rows = {spot.row for spot in other}
+    return other is not group and any(one.row in rows for one in group[0].after)
 
 
 def _across(drawn: Drawn, left: int, right: int, row: int, mark: bool) -> None:

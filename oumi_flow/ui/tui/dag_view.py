@@ -17,6 +17,7 @@ from textual.strip import Strip
 from oumi_flow.graph.drawing import Node, picture
 from oumi_flow.model import JobState
 from oumi_flow.ui import cells
+from oumi_flow.ui.frame import ends
 from oumi_flow.ui.theme import STATE_STYLE, Line
 from oumi_flow.ui.tui.dag_layout import Drawn, lay_out, line_char
 from oumi_flow.ui.tui.jobs import URGENCY
@@ -112,8 +113,10 @@ class Graph(ScrollView, can_focus=True):
         self._jobs = {key: [] for key in drawn.shapes}
         for job, key in drawn.home.items():
             self._jobs[key].append(job)
+        now = self._flow.clock()
+        known = ends(board, self._flow.source.progress, now)
         critical = [
-            drawn.home[job] for job in self._flow.source.critical_path() if job in drawn.home
+            drawn.home[job] for job in board.critical_path(now, known)[0] if job in drawn.home
         ]
         self._way = set(critical)
         edges = [(start, end) for start, end, _ in drawn.edges]

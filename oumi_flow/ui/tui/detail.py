@@ -19,12 +19,12 @@ from oumi_flow.board import JobRow
 from oumi_flow.model import JobState
 from oumi_flow.text import duration
 from oumi_flow.ui import cells
-from oumi_flow.ui.frame import bar
+from oumi_flow.ui.frame import bar, share_of
 from oumi_flow.ui.layout import cut
 from oumi_flow.ui.lines import gpu_tag, waiting_words
 from oumi_flow.ui.theme import STATE_STYLE, Line, line_width
 from oumi_flow.ui.tui import job_pages
-from oumi_flow.ui.tui.cards import count_words, share_of
+from oumi_flow.ui.tui.cards import count_words
 from oumi_flow.ui.tui.curves import CurvesView
 from oumi_flow.ui.tui.log_view import LogView
 from oumi_flow.ui.tui.painted import Painted

@@ -6,8 +6,9 @@ header, cards and panel. What the keys do that others share is the app's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from math import isfinite
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.containers import Horizontal, Vertical
@@ -17,11 +18,11 @@ from textual.widgets import Input
 from oumi_flow.board import Board, JobRow, TimeLeft
 from oumi_flow.diagnose import last_lines
 from oumi_flow.model import JobState
-from oumi_flow.ui.frame import time_to_end
-from oumi_flow.ui.lines import rounded, waiting_words
+from oumi_flow.ui.frame import ends
+from oumi_flow.ui.lines import number, rounded, waiting_words
 from oumi_flow.ui.theme import Line
 from oumi_flow.ui.tui import header, panel
-from oumi_flow.ui.tui.cards import Seen, share_of
+from oumi_flow.ui.tui.cards import Seen
 from oumi_flow.ui.tui.help import key_words
 from oumi_flow.ui.tui.jobs import SORTS, JobList
 from oumi_flow.ui.tui.keymap import ALWAYS, MAIN, WISHES, bindings
@@ -69,11 +70,11 @@ class MainScreen(Screen[None]):
         self._left: TimeLeft | None = None
         self._starts: Mapping[str, float] = {}
         self._places: Mapping[str, int] = {}
-        self._critical: Sequence[str] = ()
+        self._critical: tuple[Sequence[str], float] = (), 0.0
         self._forecast_at = 0.0
         self._told_at = 0.0
         self._logged = ""
-        self._ends: dict[tuple[str, int], str] = {}  # (job, event) -> its log's last line
+        self._ends: dict[tuple[str, int], str] = {}  # (job, event) -> what is to be told of it
         self._wide = True
         self._split = 80
         self._panel_lines = 0
@@ -164,17 +165,13 @@ class MainScreen(Screen[None]):
 
     def _foresee(self, board: Board, now: float) -> None:
         self._forecast_at = now
-        ask = self.app.source.progress
-        known = {
-            row.name: time_to_end(row, row.elapsed(now) or 0.0, share_of(ask(row.name)))
-            for row in board.running.values()
-        }
+        known = ends(board, self.app.source.progress, now)
         self._left, starts = board.forecast(now, known)
         self._starts = {name: float(rounded(seconds)) for name, seconds in starts.items()}
         queued = [row.name for row in board.rows.values() if row.state is JobState.QUEUED]
         queued.sort(key=lambda name: self._starts.get(name, 0.0))
         self._places = {name: n + 1 for n, name in enumerate(queued)}
-        self._critical = self.app.source.critical_path() if not board.over else ()
+        self._critical = board.critical_path(now, known)
 
     def _seen(self, row: JobRow) -> Seen:
         if row.state is JobState.RUNNING:
@@ -182,19 +179,31 @@ class MainScreen(Screen[None]):
             curve = source.curves(row.name).get("loss", ())
             return Seen(source.progress(row.name), [value for _, value in curve[-_CURVE:]])
         if row.state is JobState.FAILED:
-            return Seen(last=self._last_words(row))
+            return Seen(last=self._once(row, self._last_words))
+        if row.state is JobState.DONE:
+            return Seen(last=self._once(row, self._alert))
         if row.state.ended:
             return Seen()
         return Seen(starts=self._starts.get(row.name), place=self._places.get(row.name, 0))
 
-    def _last_words(self, row: JobRow) -> str:
-        """The last line of a failed job's log, which mostly says why."""
+    def _once(self, row: JobRow, find: Callable[[JobRow], str]) -> str:
+        """What is found out of a job that has ended, which stays so."""
         key = (row.name, row.seq)
         if key not in self._ends:
-            lines = last_lines(self.app.source.log(row.name), 3)
-            said = [line.strip() for line in lines if line.strip() and not line.startswith("# ")]
-            self._ends[key] = said[-1] if said else ""
+            self._ends[key] = find(row)
         return self._ends[key]
+
+    def _last_words(self, row: JobRow) -> str:
+        """The last line of a failed job's log, which mostly says why."""
+        lines = last_lines(self.app.source.log(row.name), 3)
+        said = [line.strip() for line in lines if line.strip() and not line.startswith("# ")]
+        return said[-1] if said else ""
+
+    def _alert(self, row: JobRow) -> str:
+        """`loss nan`, of a job that ended well but for that."""
+        progress = self.app.source.progress(row.name)
+        bad = progress.metrics.items() if progress is not None else ()
+        return ", ".join(f"{name} {number(value)}" for name, value in bad if not isfinite(value))
 
     # -- what it says ---------------------------------------------------------------------
 
@@ -231,7 +240,7 @@ class MainScreen(Screen[None]):
 
     def _panel(self, width: int) -> list[Line]:
         app = self.app
-        lines = panel.panel(app.source.board, app.look.at(width), app.clock(), self._critical)
+        lines = panel.panel(app.source.board, app.look.at(width), app.clock(), *self._critical)
         self._panel_lines = min(len(lines), _PANEL_MOST)
         return lines[:_PANEL_MOST]
 

@@ -10,24 +10,28 @@ from collections.abc import Sequence
 from oumi_flow.board import Board, key_metrics
 from oumi_flow.metrics import best_of
 from oumi_flow.model import JobState
-from oumi_flow.text import duration
 from oumi_flow.ui import cells
 from oumi_flow.ui.layout import cut
-from oumi_flow.ui.lines import number
+from oumi_flow.ui.lines import number, rough
 from oumi_flow.ui.theme import STATE_STYLE, Line, Theme, line_width
 
 _S = JobState
 _LABEL = 10
 
 
-def panel(board: Board, theme: Theme, now: float, critical: Sequence[str]) -> list[Line]:
-    """As many lines as there is something to say, at most `theme.width` columns."""
+def panel(
+    board: Board, theme: Theme, now: float, critical: Sequence[str], seconds: float
+) -> list[Line]:
+    """As many lines as there is something to say, at most `theme.width` columns.
+
+    `critical` is the longest way that is left, of so many seconds.
+    """
     lines = [
         _row("Jobs", counts(board), theme),
         *_gpu_lines(board, theme, now),
         _row("Cost", cost(board, now), theme),
         _row("Best", best(board), theme),
-        _row("Critical", path(board, critical, theme), theme),
+        _row("Critical", path(board, critical, seconds, theme), theme),
     ]
     notes = [note for note in board.notes if note.level == "warning"]
     if notes:
@@ -115,14 +119,12 @@ def best(board: Board) -> Line:
     return [("muted", f"{name} "), ("strong", number(value)), ("muted", "  "), ("", job)]
 
 
-def path(board: Board, critical: Sequence[str], theme: Theme) -> Line:
+def path(board: Board, critical: Sequence[str], seconds: float, theme: Theme) -> Line:
     """`train-1e-4 → eval-1e-4 → pack  42m`: the chain of jobs that decides when the run ends."""
     names = [name for name in critical if name in board.rows]
     if not names or board.over:
         return []
-    known = [board.rows[name].expected for name in names]
-    total = sum(value for value in known if value is not None)
-    tail = f"  {duration(total)}" if total >= 1 else ""
+    tail = f"  {rough(seconds)}" if seconds >= 1 else ""
     arrow = " → " if theme.unicode else " -> "
     room = theme.width - _LABEL - 1 - len(tail)
     text = arrow.join(names)

@@ -81,9 +81,6 @@ class Source(Protocol):
     def gpus(self) -> Sequence[GpuRow]:
         """The GPUs with holders and load. Asks the driver: some milliseconds."""
 
-    def critical_path(self) -> Sequence[str]:
-        """Jobs of the longest remaining path, by expected seconds, in order."""
-
     def cancel(self, jobs: Sequence[str] | None) -> str:
         """Ask the run to stop these jobs, None: itself. Returns words for the user; never waits."""
 
