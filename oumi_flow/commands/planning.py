@@ -139,12 +139,15 @@ def print_plan(plan: Plan, opened: Opened, options: argparse.Namespace) -> None:
             print(to_line(event))
         return
     from oumi_flow.board import fold
+    from oumi_flow.commands.sealing import seal_dry_run, seal_no_op
     from oumi_flow.ui.brief import no_op
     from oumi_flow.ui.plain import plan_text
     from oumi_flow.ui.theme import theme_of
 
     if not plan.to_run and not plan.may_run and not plan.orphans and not options.verbose:
-        print(no_op(opened.workflow.name, len(plan.steps)))
+        text = no_op(opened.workflow.name, len(plan.steps)) + "\n"
+        sys.stdout.write(text)
+        seal_no_op(plan, opened, options, text)
         return
     text = plan_text(
         fold(events),
@@ -152,4 +155,6 @@ def print_plan(plan: Plan, opened: Opened, options: argparse.Namespace) -> None:
         verbose=options.verbose,
         orphans=plan.orphans,
     )
-    print(text)
+    text += "\n"
+    sys.stdout.write(text)
+    seal_dry_run(plan, opened, options, text)

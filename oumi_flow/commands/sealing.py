@@ -1,7 +1,8 @@
-"""Seals the answer of a run with nothing to do: gathers everything that it was drawn from.
+"""Seals the answers that are asked for again and again: gathers everything they were drawn from.
 
-What cannot be proved by stats and listings (globs, links to folders, folders of very many files)
-is not sealed, and costs the next run a full look.
+These are that there is nothing to do, and what a dry run says before anything has run. What cannot
+be proved by stats and listings (globs, links to folders, folders of very many files) is not sealed,
+and costs the next run a full look.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ import stat as modes
 from typing import TYPE_CHECKING
 
 from oumi_flow import seal
+from oumi_flow.content import digest_content
 from oumi_flow.disk import is_glob, is_settled, stamp, stamp_of
-from oumi_flow.disk.walk import is_ours
+from oumi_flow.disk.walk import TRIALS_TABLE, is_ours
 from oumi_flow.errors import FlowError
 from oumi_flow.load.secrets import is_written_out
 from oumi_flow.load.snapshot import base_file
-from oumi_flow.model import Counts, Evidence, Plan, Stamp
+from oumi_flow.model import Counts, Decision, Evidence, FileEvidence, Plan, Stamp
+from oumi_flow.store import STATE
 
 if TYPE_CHECKING:
     from oumi_flow.commands.opening import Opened
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 # Flags that ask for another look, or for another answer than the one line.
 _OTHER = ("force", "force_all", "verify", "rerun_triggers", "json", "quiet", "chdir", "run_id")
 _MOST_ENTRIES = 10_000  # in all folders
+_MOST_SOURCES = 100  # files read by the load, that are digested to know them when touched
 
 
 class _NotSealedError(Exception):
@@ -33,45 +37,44 @@ class _NotSealedError(Exception):
 
 def seal_no_op(plan: Plan, opened: Opened, options: argparse.Namespace, text: str) -> None:
     """Seal `text`, if all that the plan saw can be seen again for little. Never raises."""
-    words = options.command_line
-    if any(getattr(options, name, None) for name in _OTHER) or plan.orphans or plan.refreshed:
+    if plan.orphans or plan.refreshed or not _is_alone(opened, options):
         return
-    if seal.file_of(words) != options.file:
-        return  # it would not be found again
-    secrets = {text for job in opened.workflow.jobs for text in job.secret_env.values()}
-    if any(map(is_written_out, secrets)):
-        return  # it may stand among the words, or be the value of a variable
     try:
-        seal.write(words, options.file, _proof(plan, opened), text)
+        looks = _Looks(opened)
+        looks.loaded()
+        looks.made(plan)
+        seal.write(options.command_line, options.file, looks.proof, text)
     except (_NotSealedError, FlowError, OSError):
         return
 
 
-def _proof(plan: Plan, opened: Opened) -> seal.Proof:
-    """Raises _NotSealedError, OSError."""
-    workflow, store = opened.workflow, opened.store
-    looks = _Looks(opened)
-    for path, was in workflow.sources.items():
-        looks.saw(path, was)
-    base = base_file(workflow.path)
-    looks.saw(base, stamp(base))
-    if store.index_stamp is None:
-        raise _NotSealedError
-    looks.saw(store.paths.index, store.index_stamp)
-    for step in plan.steps:
-        job, trace = step.job, step.past.trace
-        marker = store.marker_stamp(job.name)
-        if trace is None or marker is None:
-            raise _NotSealedError
-        looks.saw(store.paths.marker(job.name), marker)
-        for put in job.outputs:
-            looks.judged(put.path, put.counts, trace.outputs[put.key])
-        for read in job.inputs:
-            if read.counts is not Counts.RAN:
-                looks.judged(read.path, read.counts, trace.inputs[read.key])
-    looks.proof.variables.update(workflow.variables)
-    looks.proof.needs.extend(workflow.needs)
-    return looks.proof
+def seal_dry_run(plan: Plan, opened: Opened, options: argparse.Namespace, text: str) -> None:
+    """Seal what a dry run says of jobs of which none has ever run. Never raises.
+
+    Once something has run, what will depends on too much: caches, lost runs, times.
+    """
+    stream = seal.stream_of()
+    shared = options.cache_dir or opened.workflow.cache_dir
+    if not stream or shared or plan.orphans or not _is_alone(opened, options):
+        return
+    try:
+        looks = _Looks(opened)
+        looks.proof.stream = stream
+        looks.loaded()
+        looks.nothing_made(plan)
+        seal.write(options.command_line, options.file, looks.proof, text)
+    except (_NotSealedError, FlowError, OSError):
+        return
+
+
+def _is_alone(opened: Opened, options: argparse.Namespace) -> bool:
+    """Whether the answer depends on nothing but the workflow, may be kept, and would be found."""
+    if any(getattr(options, name, None) for name in _OTHER):
+        return False
+    secrets = {text for job in opened.workflow.jobs for text in job.secret_env.values()}
+    if any(map(is_written_out, secrets)):
+        return False  # it may stand among the words, or be the value of a variable
+    return seal.file_of(options.command_line) == str(options.file)
 
 
 class _Looks:
@@ -79,8 +82,86 @@ class _Looks:
 
     def __init__(self, opened: Opened) -> None:
         self.proof = seal.Proof()
+        self._workflow, self._store = opened.workflow, opened.store
         self._disk, self._began_ns = opened.disk, opened.began_ns
         self._entries = 0
+
+    def loaded(self) -> None:
+        """Everything that the workflow was made from."""
+        workflow = self._workflow
+        few = len(workflow.sources) <= _MOST_SOURCES
+        for path, was in workflow.sources.items():
+            self.saw(path, was)
+            if few and was is not None:
+                self._read(path, was)
+        base = base_file(workflow.path)
+        self.saw(base, stamp(base))
+        self.proof.variables.update(workflow.variables)
+        self.proof.needs.extend(workflow.needs)
+
+    def made(self, plan: Plan) -> None:
+        """Everything that says of all jobs that they are up to date."""
+        store = self._store
+        if store.index_stamp is None:
+            raise _NotSealedError
+        self.saw(store.paths.index, store.index_stamp)
+        for step in plan.steps:
+            job, trace = step.job, step.past.trace
+            marker = store.marker_stamp(job.name)
+            if trace is None or marker is None:
+                raise _NotSealedError
+            self.saw(store.paths.marker(job.name), marker)
+            for put in job.outputs:
+                self.judged(put.path, put.counts, trace.outputs[put.key])
+            for read in job.inputs:
+                if read.counts is not Counts.RAN:
+                    self.judged(read.path, read.counts, trace.inputs[read.key])
+
+    def nothing_made(self, plan: Plan) -> None:
+        """Everything that says of all jobs that they never ran, and that they can run.
+
+        A folder's own stamp moves with each name that comes or goes in it.
+        """
+        if any(
+            step.decision is not Decision.RUN
+            or step.past.trace is not None
+            or step.past.attempt is not None
+            or step.expected is not None
+            or step.restores
+            for step in plan.steps
+        ):
+            raise _NotSealedError
+        top = self._store.paths.output_dir
+        if os.path.lexists(top):
+            self._without_state(top)
+        else:
+            self.proof.missing.add(top)
+        for step in plan.steps:
+            for read in step.job.inputs:
+                if not read.producer and not read.makers and read.counts is not Counts.RAN:
+                    self._is_there(read.path)
+
+    def _without_state(self, top: str) -> None:
+        """No job has its state here or below."""
+        waiting = [top]  # no recursion, as below
+        while waiting:
+            folder = waiting.pop()
+            self._folder(folder)
+            with os.scandir(folder) as listing:
+                for entry in listing:
+                    if entry.name == STATE or (entry.is_symlink() and entry.is_dir()):
+                        raise _NotSealedError
+                    if entry.is_dir():
+                        waiting.append(entry.path)
+
+    def _is_there(self, path: str) -> None:
+        if is_glob(path) or not os.path.lexists(path):
+            raise _NotSealedError
+        self._folder(os.path.dirname(path) or ".")
+
+    def _folder(self, path: str) -> None:
+        if path not in self.proof.stamps:
+            self.saw(path, stamp(path))
 
     def saw(self, path: str, was: Stamp | None) -> None:
         """A file of which a stamp was taken, or that was not there, since we began."""
@@ -97,14 +178,33 @@ class _Looks:
             raise _NotSealedError
         if known.kind == "file":
             self.proof.stamps[path] = known.files[0].stamp
+            self._holds(path, counts, known.files[0])
         elif known.kind == "folder":
             self._walk(path)
             # Only now, so that what came while we walked is found by this look or by that of the
             # listings, in the next run.
             if self._disk.observe(path, counts, known) is not known:
                 raise _NotSealedError
+            for file in known.files:
+                self._holds(f"{path}/{file.path}", counts, file)
         else:
             self.proof.missing.add(path)  # "missing"; "ran": the upstream's own key stands for it
+
+    def _holds(self, path: str, counts: Counts, file: FileEvidence) -> None:
+        """What a file is known by, once only its stamp has moved."""
+        if counts is not Counts.TRIALS or os.path.basename(path) != TRIALS_TABLE:
+            self.proof.digests[path] = file.digest
+
+    def _read(self, path: str, was: Stamp) -> None:
+        """As `_holds`, for a file that the load has read. Raises OSError."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            if modes.S_ISREG(os.fstat(descriptor).st_mode):
+                digest = digest_content(descriptor, was.size)
+                if stamp_of(os.fstat(descriptor)) == was:
+                    self.proof.digests[path] = digest
+        finally:
+            os.close(descriptor)
 
     def _walk(self, top: str) -> None:
         """All that lies there, counted or not: which of it counts depends on nothing else."""

@@ -13,15 +13,13 @@ import stat as modes
 from collections.abc import Callable, Iterator
 from threading import Lock
 
+from oumi_flow.content import atomic_write, digest_content, sync_folder
 from oumi_flow.disk.files import (
     GONE,
-    atomic_write,
-    digest_content,
     digest_table,
     is_settled,
     stamp,
     stamp_of,
-    sync_folder,
     take_stamp,
     unreadable,
 )

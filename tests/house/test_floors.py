@@ -19,6 +19,7 @@ PACKAGE = Path(__file__).parents[2] / "oumi_flow"
 FLOORS: dict[str, int] = {
     "__init__": 0,  # the version
     "model": 1,
+    "content": 1,
     "errors": 1,
     "text": 1,
     "verbs": 2,

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from oumi_flow.content import digest_content
 from oumi_flow.disk import Disk, atomic_write, is_settled
-from oumi_flow.disk.files import digest_content
 from oumi_flow.errors import FlowError
 from oumi_flow.model import MISSING, Counts, Evidence, Stamp
 from oumi_flow.verbs import model_file
