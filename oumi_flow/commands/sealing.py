@@ -13,7 +13,6 @@ import stat as modes
 from typing import TYPE_CHECKING
 
 from oumi_flow import seal
-from oumi_flow.content import digest_content
 from oumi_flow.disk import is_glob, is_settled, stamp, stamp_of
 from oumi_flow.disk.walk import TRIALS_TABLE, is_ours
 from oumi_flow.errors import FlowError
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 # Flags that ask for another look, or for another answer than the one line.
 _OTHER = ("force", "force_all", "verify", "rerun_triggers", "json", "quiet", "chdir", "run_id")
 _MOST_ENTRIES = 10_000  # in all folders
-_MOST_SOURCES = 100  # files read by the load, that are digested to know them when touched
 
 
 class _NotSealedError(Exception):
@@ -89,11 +87,8 @@ class _Looks:
     def loaded(self) -> None:
         """Everything that the workflow was made from."""
         workflow = self._workflow
-        few = len(workflow.sources) <= _MOST_SOURCES
         for path, was in workflow.sources.items():
             self.saw(path, was)
-            if few and was is not None:
-                self._read(path, was)
         base = base_file(workflow.path)
         self.saw(base, stamp(base))
         self.proof.variables.update(workflow.variables)
@@ -194,17 +189,6 @@ class _Looks:
         """What a file is known by, once only its stamp has moved."""
         if counts is not Counts.TRIALS or os.path.basename(path) != TRIALS_TABLE:
             self.proof.digests[path] = file.digest
-
-    def _read(self, path: str, was: Stamp) -> None:
-        """As `_holds`, for a file that the load has read. Raises OSError."""
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        try:
-            if modes.S_ISREG(os.fstat(descriptor).st_mode):
-                digest = digest_content(descriptor, was.size)
-                if stamp_of(os.fstat(descriptor)) == was:
-                    self.proof.digests[path] = digest
-        finally:
-            os.close(descriptor)
 
     def _walk(self, top: str) -> None:
         """All that lies there, counted or not: which of it counts depends on nothing else."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
+import shutil
+from functools import cache
 from typing import Any
 
 from oumi_flow import staleness
@@ -51,6 +53,7 @@ class Bench:
         self.resources = resources
         self.warm = warm
         self._verbs: dict[str, VerbSpec | None] = {}
+        self._which = cache(shutil.which)  # for one load: most jobs ask for the same programs
 
     # -------------------------------------------------------------- beginning
 
@@ -253,7 +256,7 @@ class Bench:
         upstream = tuple(dict.fromkeys([*making.needs, *reading.implied]))
         args = () if spec.is_shell else normal_args(making.real_args, spec)
         args = (*args, *reading.overrides)
-        where = draft.where
+        named = draft.fields["name"]
         return Job(
             name=making.name,
             verb=spec.name,
@@ -289,7 +292,7 @@ class Bench:
             always_run=draft.typed("always_run", False),
             warm=self._warm(draft),
             cache=draft.typed("cache", True),
-            where=f"{where.file}:{where.line}",
+            where=f"{named.source.name}:{named.at >> 32}",
         )
 
     def _argv(
@@ -297,7 +300,7 @@ class Bench:
     ) -> tuple[str, ...]:
         if making.spec.is_shell:
             words = [workshop.real(text, making, for_workdir=True) for text, _ in making.run]
-            return shell_command(words if making.run_is_list else words[0])
+            return shell_command(words if making.run_is_list else words[0], self._which)
         copy = f"{making.folder}/.oumi-flow/config.yaml"
         return build_command(
             making.spec,

@@ -72,6 +72,8 @@ class Text:
 
 def joined(pieces: list[Text]) -> Text:
     """One text of several, neighbouring plain parts made one."""
+    if len(pieces) == 1:
+        return pieces[0]
     parts: list[Part] = []
     for piece in pieces:
         for part in piece.parts:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from oumi_flow.errors import Problem, Where
+from oumi_flow.errors import Problem
 from oumi_flow.load.matrix import Combination
 from oumi_flow.load.schema import Check, check_late
 from oumi_flow.load.secrets import is_secret_name
@@ -293,27 +293,29 @@ class Values:
         env_name: str | None,
         env: Mapping[str, Text] | None,
     ) -> Text:
-        inside = self._fill(token.inside, node, env_name, env)
-        where = node.where_of(token.written)
-        if inside.broken:
-            return BROKEN
-        if inside.plain is None:
+        name: str | None
+        if len(token.inside) == 1 and isinstance(token.inside[0], str):
+            name = token.inside[0]
+        else:
+            inside = self._fill(token.inside, node, env_name, env)
+            if inside.broken:
+                return BROKEN
+            name = inside.plain
+        if name is None:
             message = f"`{token.written}`: a reference inside a reference must be plain text"
-            self.session.add(Problem(message, where))
+            self.session.add(Problem(message, node.where_of(token.written)))
             return BROKEN
-        name = inside.plain.strip()
-        found = self._look_up(name, token.written, where, env_name, env)
+        found = self._look_up(name.strip(), token.written, env_name, env)
         if isinstance(found, Text):
             return found
         message, hint = found
-        self.session.add(Problem(message, where, hint))
+        self.session.add(Problem(message, node.where_of(token.written), hint))
         return BROKEN
 
     def _look_up(
         self,
         name: str,
         written: str,
-        where: Where,
         env_name: str | None,
         env: Mapping[str, Text] | None,
     ) -> Text | tuple[str, str]:
@@ -367,6 +369,8 @@ class Values:
             node = node.value[part]
         if below or isinstance(node.value, dict):
             return f"matrix.{rest}: expected a single value, got a mapping or less", ""
+        if "$" not in node.text:
+            return Text((node.text,) if node.text else ())
         return Values(self.scope).text(node)
 
     def _env(

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from oumi_flow.errors import FlowError
 from oumi_flow.verbs.table import CliOption, VerbSpec
+
+# Finds a program of that name on PATH.
+Which = Callable[[str], "str | None"]
 
 
 class Arg(NamedTuple):
@@ -143,8 +146,8 @@ _SHELL_WORDS = frozenset(_BASH.split())
 _PLAIN = re.compile(r"[\w@%+:,./-]+(?:[ \t]+[\w@%+=:,./-]+)*\Z")
 
 
-def shell_command(run: str | Sequence[str]) -> tuple[str, ...]:
-    """The argv of a `run:`.
+def shell_command(run: str | Sequence[str], which: Which | None = None) -> tuple[str, ...]:
+    """The argv of a `run:`; `which` finds programs on PATH (default: as they are now).
 
     A list of words starts as it is. So does a text of plain words, without anything that a shell
     would interpret, whose first is a program on PATH. Any other text is one argument of
@@ -152,24 +155,23 @@ def shell_command(run: str | Sequence[str]) -> tuple[str, ...]:
     """
     import shutil
 
+    find = which or shutil.which
     if not isinstance(run, str):
         return tuple(run)
     text = run.strip()
     if _PLAIN.match(text):
         words = text.split()
-        if _is_program(words[0]):
+        if _is_program(words[0], find):
             return tuple(words)
-    if shutil.which("bash"):
+    if find("bash"):
         return ("bash", "-euo", "pipefail", "-c", run)
     return ("sh", "-eu", "-c", run)
 
 
-def _is_program(word: str) -> bool:
-    import shutil
-
+def _is_program(word: str, which: Which) -> bool:
     if word in _SHELL_WORDS:
         return False
     if "/" in word:
         # A relative one is relative to the job's workdir, which is not known here.
         return os.path.isabs(word) and os.path.isfile(word) and os.access(word, os.X_OK)
-    return shutil.which(word) is not None
+    return which(word) is not None

@@ -147,7 +147,7 @@ def test_what_never_knows_what(room: str, never: set[str]) -> None:
         ("textual", {"ui"}),
         ("rich", {"ui"}),
         ("pynvml", {"tokens"}),
-        ("blake3", {"disk"}),
+        ("blake3", {"content"}),
         ("asyncio", {"ui"}),
         ("aiohttp", {"ui"}),
         ("textual_serve", {"ui"}),
