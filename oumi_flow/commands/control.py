@@ -53,7 +53,10 @@ def cancel(options: argparse.Namespace) -> int:
             return OK
     wish = {"kind": "cancel", "jobs": sorted(jobs) if jobs is not None else None}
     what = f"run {run_id}" if jobs is None else f"{', '.join(sorted(jobs))} of run {run_id}"
-    store.request(run_id, wish)
+    try:
+        store.request(run_id, wish)
+    except FlowError as fault:
+        raise _unheard(fault, store, run_id) from fault
     try:
         print(f"stopping {what}; waiting for its end", file=sys.stderr, flush=True)
         return _await_end(store, run_id, set(jobs or ()))
@@ -61,6 +64,17 @@ def cancel(options: argparse.Namespace) -> int:
         # The request stands, whoever waits for it.
         print(f"\nit is being stopped; `oumi-flow status {run_id}` says more", file=sys.stderr)
         return _INTERRUPTED
+
+
+def _unheard(fault: FlowError, store: Store, run_id: str) -> FlowError:
+    """The wish could not be written, as on a full disk: what stops the run all the same."""
+    who = store.holder() or {}
+    if who.get("run_id") != run_id or not isinstance(who.get("pid"), int):
+        return fault
+    hint = (
+        f"free some space; or `kill {who['pid']}` on {who.get('host')}, which stops all of the run"
+    )
+    return FlowError(fault.message, hint=hint, exit_code=fault.exit_code)
 
 
 def _await_plan(store: Store, run_id: str) -> bool:

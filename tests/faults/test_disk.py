@@ -90,6 +90,23 @@ def fill(disk: Path) -> Path:
     return filler
 
 
+def test_on_a_full_disk_a_cancel_says_what_stops_the_run_all_the_same(
+    space: Space, disk: Path
+) -> None:
+    pipeline(space)
+    process = start_until_b(space)
+    filler = fill(disk)
+    asked = space.command("cancel", "workflow.yaml")
+    assert asked.code == 1, asked.text
+    assert "No space left on device" in asked.err
+    assert f"`kill {process.pid}`" in asked.err
+    process.terminate()
+    assert finish(process).code == 143
+    filler.unlink()
+    space.write("go", "")
+    assert_built(space)
+
+
 def test_a_job_that_fills_the_disk_fails_with_that_cause(space: Space, disk: Path) -> None:
     space.workflow(
         space.job("first", "echo 1 > first.txt", outputs=["first.txt"]),
