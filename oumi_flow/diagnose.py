@@ -28,13 +28,15 @@ _OUT_OF_MEMORY = re.compile(
     r"CUDA error: out of memory|HIP out of memory"
 )
 _TRIED = re.compile(r"Tried to allocate ([\d.]+ [KMGT]iB)")
+# Not what a program brings about by itself, such as an illegal address or instruction, after which
+# the next one can use that GPU. Where it is lost all the same, NVML says so.
+# Xid numbers: https://docs.nvidia.com/deploy/xid-errors/
 _LOST_GPU = re.compile(
-    r"CUDA error: (unspecified launch failure|device lost|an illegal instruction was encountered|"
-    r"uncorrectable ECC error encountered|misaligned address|the launch timed out and was "
-    r"terminated|hardware (?:stack error|exception)|unknown error|no CUDA-capable device is "
-    r"detected|all CUDA-capable devices are busy or unavailable|CUDA-capable device\(s\) is/are "
-    r"busy or unavailable)|\bXid\b.*?\b(\d+)|(GPU is lost|fallen off the bus|"
-    r"Unable to determine the device handle)"
+    r"CUDA error: (device lost|uncorrectable ECC error encountered|unknown error|"
+    r"no CUDA-capable device is detected|all CUDA-capable devices are busy or unavailable|"
+    r"CUDA-capable device\(s\) is/are busy or unavailable)|"
+    r"\bXid \(.*?\): (48|62|64|74|79|92|95|119|120)\b|"
+    r"(GPU is lost|fallen off the bus|Unable to determine the device handle)"
 )
 # What a scheduler or the kernel's own log says of it.
 _KILLED_FOR_MEMORY = re.compile(r"(?i)\boom[-_ ]kill|Out of memory: Killed")

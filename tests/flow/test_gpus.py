@@ -156,6 +156,19 @@ def test_a_gpu_lost_under_several_is_the_one_that_nvml_names(space: Space) -> No
     assert re.search(r"^ +1 .*lost$", space.command("gpus").out, re.M)
 
 
+def test_a_job_that_crashes_on_the_only_gpu_takes_it_from_nobody(space: Space) -> None:
+    have(space, 1)
+    crash = "echo 'RuntimeError: CUDA error: unspecified launch failure' >&2; exit 1"
+    space.workflow(
+        space.job("crash", crash, resources={"gpu": "auto"}, priority=1),
+        space.job("fine", SEEN, resources={"gpu": "auto"}),
+    )
+    result = space.run()
+    assert result.code == 1
+    assert "CUDA error: unspecified launch failure" in result.text
+    assert seen(space, "fine") == "0"
+
+
 def test_instances_of_a_split_gpu_are_leased_one_by_one(space: Space) -> None:
     write_gpus(space, {"uuid": "GPU-a", "mig": ["MIG-1", "MIG-2"]})
     body = f"{SEEN}; echo x > ${{{{ job.name }}}}.begun; {GO}"

@@ -64,19 +64,39 @@ def test_recorded_failures(capture: str, code: int, cause: str, retryable: bool)
 
 
 @pytest.mark.parametrize(
-    "line",
+    ("line", "cause"),
     [
-        "RuntimeError: CUDA error: unspecified launch failure",
-        "torch.AcceleratorError: CUDA error: uncorrectable ECC error encountered",
-        "NVRM: Xid (PCI:0000:3b:00): 79, pid=1, GPU has fallen off the bus.",
-        "Unable to determine the device handle for GPU 0000:3B:00.0: GPU is lost.",
+        ("RuntimeError: CUDA error: device lost", "device lost"),
+        (
+            "torch.AcceleratorError: CUDA error: uncorrectable ECC error encountered",
+            "uncorrectable ECC error encountered",
+        ),
+        ("NVRM: Xid (PCI:0000:3b:00): 79, pid=1, GPU has fallen off the bus.", "Xid 79"),
+        ("Unable to determine the device handle for GPU 0000:3B:00.0: GPU is lost.", ""),
     ],
 )
-def test_a_lost_gpu_is_told_apart(tmp_path: Path, line: str) -> None:
+def test_a_lost_gpu_is_told_apart(tmp_path: Path, line: str, cause: str) -> None:
     found = diagnose(log_of(tmp_path, f"step 5\n{line}\n"), exit_code=1)
-    assert found.cause.startswith("lost GPU: ")
+    assert found.cause.startswith(f"lost GPU: {cause}")
     assert found.lost_gpu
     assert found.retryable
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "RuntimeError: CUDA error: misaligned address",
+        "torch.AcceleratorError: CUDA error: an illegal memory access was encountered",
+        "RuntimeError: CUDA error: an illegal instruction was encountered",
+        "RuntimeError: CUDA error: unspecified launch failure",
+        "NVRM: Xid (PCI:0000:3b:00): 13, pid=1, Graphics Exception",
+    ],
+)
+def test_a_fault_of_the_program_loses_no_gpu(tmp_path: Path, line: str) -> None:
+    """Others could not use it any more, and there may be no second one."""
+    found = diagnose(log_of(tmp_path, f"step 5\n{line}\n"), exit_code=1)
+    assert not found.lost_gpu
+    assert found.cause in line
 
 
 def test_running_out_of_gpu_memory_loses_no_gpu(tmp_path: Path) -> None:

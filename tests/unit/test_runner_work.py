@@ -334,7 +334,7 @@ def test_a_lost_gpu_is_named_for_the_loop() -> None:
     hand = Hand(oumi("t", "train"))
     prepared = hand.start("t", 1, One())
     with open("out/t/job.log", "a") as log:
-        log.write("RuntimeError: CUDA error: unspecified launch failure\n")
+        log.write("RuntimeError: CUDA error: device lost\n")
     assert hand.end("t", prepared, code=1).lost_gpu == 3
 
 
