@@ -206,6 +206,7 @@ def count_words(progress: Progress) -> str:
 
 _STATE = 11  # `interrupted`
 _MINI = 12
+_LEAST = 12  # columns that words of a result want, if they are to be cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,9 +266,9 @@ def table_row(
                 line += bar([("busy", share)], columns.bar - 5, theme)
                 line.append(("", f"{share:>5.0%}"))
     room = width - line_width(line) - 2
-    return (
-        [*line, ("", "  "), *cut_first(said, room, theme)] if room > 0 else cut(line, width, theme)
-    )
+    if room < _LEAST and line_width(said) > room:
+        return cut(line, width, theme)
+    return [*line, ("", "  "), *cut_first(said, room, theme)]
 
 
 def _pace(row: JobRow, elapsed: float, share: float | None, seen: Seen) -> Line:
