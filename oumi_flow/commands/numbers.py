@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from oumi_flow.errors import FlowError
@@ -31,8 +32,15 @@ def rows(opened: Opened, jobs: Sequence[str], earlier: str | None) -> list[Metri
             continue
         trace = store.trace(job.name)
         values: dict[str, Any] = dict(trace.metrics) if trace is not None else {}
-        if trace is None and (progress := store.read_progress(job.name)) is not None:
-            values = dict(progress.metrics)
+        progress = store.read_progress(job.name)
+        if progress is not None:
+            # A marker has numbers alone: what came to no number in the end is told all the same.
+            told = progress.metrics.items()
+            values |= {
+                name: value
+                for name, value in told
+                if trace is None or (name not in values and not isfinite(value))
+            }
         found.append(
             MetricRow(
                 job=job.name,

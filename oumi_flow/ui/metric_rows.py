@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Any
 
 from oumi_flow.ui.tables import MetricRow, differing_keys
@@ -16,12 +17,20 @@ def as_records(found: Sequence[MetricRow]) -> list[dict[str, Any]]:
         record: dict[str, Any] = {
             "job": row.job,
             "config": {key: row.config[key] for key in keys if key in row.config},
-            "metrics": dict(row.metrics),
+            "metrics": _numbers(row.metrics),
         }
         if row.before is not None:
-            record["before"] = dict(row.before)
+            record["before"] = _numbers(row.before)
         records.append(record)
     return records
+
+
+def _numbers(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON has no word for what is not a number: null."""
+    return {
+        name: None if isinstance(value, float) and not isfinite(value) else value
+        for name, value in metrics.items()
+    }
 
 
 def as_csv(found: Sequence[MetricRow]) -> str:

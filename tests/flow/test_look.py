@@ -835,3 +835,17 @@ def test_every_template_is_valid(space: Space) -> None:
         assert space.command("init", "--template", name, name).code == 0
         said = space.command("validate", "-C", name, "workflow.yaml")
         assert said.code == 0, said.text
+
+
+def test_a_loss_that_came_to_no_number_is_told(space: Space) -> None:
+    told = '[ -e "$OUMI_FLOW_OUTPUT_DIR/.oumi-flow/progress.json" ]'
+    space.workflow(
+        space.job("good", "echo step 1/1 loss=0.5"),
+        space.job("bad", f"echo step 2/2 loss=nan; until {told}; do sleep 0.02; done"),
+    )
+    assert space.command("run", "workflow.yaml").code == 0
+    assert "nan" in space.command("metrics", "workflow.yaml").out
+    out = space.command("metrics", "workflow.yaml", "--json").out
+    assert "NaN" not in out
+    metrics = {one["job"]: one["metrics"] for one in json.loads(out)}
+    assert (metrics["good"]["loss"], metrics["bad"]["loss"]) == (0.5, None)

@@ -126,6 +126,7 @@ def test_what_waits_says_for_whom_where_in_line_and_until_when(
             await at.sees("GPU 0: held by train-0, next", "in about 3m")
         await at.sees("exit 1: a l", "attempt 2 in 10s", "waits for train-3", "in about 3m")
         assert "ann" not in at.text()
+        assert list(jobs(at).names[:4]) == ["train-0", "train-3", "train-1", "train-2"]
 
     drive(StorySource(tmp_path, events, seconds=20.0), story, size=size)
 

@@ -101,6 +101,7 @@ class JobList(ScrollView, can_focus=True):
         self.view, self.sort = view, sort
         self.words = ""  # that a job's name, verb or state has to hold
         self.now = 0.0
+        self.places: Mapping[str, int] = {}  # in line, of those that are queued
         self._board = Board()
         self._names: list[str] = []
         self._tops: list[int] = [0]  # the line that each card begins at, and the end
@@ -180,7 +181,8 @@ class JobList(ScrollView, can_focus=True):
         else:
             shown = list(rows.values())
         if self.sort == "activity":
-            shown.sort(key=lambda row: URGENCY[row.state])
+            places = self.places
+            shown.sort(key=lambda row: (URGENCY[row.state], places.get(row.name, 0)))
         elif self.sort == "name":
             shown.sort(key=lambda row: row.name)
         elif self.sort == "time":

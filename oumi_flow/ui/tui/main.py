@@ -69,7 +69,6 @@ class MainScreen(Screen[None]):
         super().__init__(id="main")
         self._left: TimeLeft | None = None
         self._starts: Mapping[str, float] = {}
-        self._places: Mapping[str, int] = {}
         self._critical: tuple[Sequence[str], float] = (), 0.0
         self._forecast_at = 0.0
         self._told_at = 0.0
@@ -170,7 +169,7 @@ class MainScreen(Screen[None]):
         self._starts = {name: float(rounded(seconds)) for name, seconds in starts.items()}
         queued = [row.name for row in board.rows.values() if row.state is JobState.QUEUED]
         queued.sort(key=lambda name: self._starts.get(name, 0.0))
-        self._places = {name: n + 1 for n, name in enumerate(queued)}
+        self.jobs.places = {name: n + 1 for n, name in enumerate(queued)}
         self._critical = board.critical_path(now, known)
 
     def _seen(self, row: JobRow) -> Seen:
@@ -184,7 +183,7 @@ class MainScreen(Screen[None]):
             return Seen(last=self._once(row, self._alert))
         if row.state.ended:
             return Seen()
-        return Seen(starts=self._starts.get(row.name), place=self._places.get(row.name, 0))
+        return Seen(starts=self._starts.get(row.name), place=self.jobs.places.get(row.name, 0))
 
     def _once(self, row: JobRow, find: Callable[[JobRow], str]) -> str:
         """What is found out of a job that has ended, which stays so."""
