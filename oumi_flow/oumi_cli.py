@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +111,25 @@ def python_of(command: Command) -> str | None:
         path = head[1][len("'''exec' ") :].split(' "$0"')[0].strip().strip('"')
         return path if _runs(path) else None
     return None
+
+
+def interpreter_of(command: Sequence[str]) -> str | None:
+    """The Python that runs `command` as a script, without options; None when it is no such thing.
+
+    Only then is running the script in a fork of that Python the same as starting it.
+    """
+    python = python_of(tuple(command))
+    if len(command) != 1 or python in (None, command[0]):
+        return None
+    try:
+        with open(command[0], "rb") as file:
+            line = os.fsdecode(file.readline(2048))
+    except OSError:
+        return None
+    options = line.split()[1:]
+    if os.path.basename(line.split()[0]) == "env":
+        options = options[1:]
+    return None if options and "python" in line else python
 
 
 # ---------------------------------------------------------------------- version

@@ -239,6 +239,9 @@ def _run(
         timeout=workflow.timeout,
     )
     work.stage(plan)
+    warming = work.warm(plan, sees_gpus=bool(gpus))
+    if warming.warmth is not None and warming.is_due:
+        executor.prewarm(warming.warmth)
     record_base(workflow.path, base)
     secrets = _values(workflow)
     words = masked(options.command_line, secrets)
@@ -264,7 +267,7 @@ def _run(
         with stopped_by_signals(stop.request), view.ticking():
             teller.say(run_started(run_id, workflow, asked))
             teller.say(planned(plan))
-            for text in [*recovered.notes, *workflow.warnings, *_not_yet(plan)]:
+            for text in [*recovered.notes, *workflow.warnings, *warming.words]:
                 teller.say(Note(text))
             for note in warnings:
                 teller.say(note)
@@ -326,14 +329,6 @@ def _control(store: Store, run_id: str, keep_folder: Callable[[], None]) -> Cont
         return asked.poll()
 
     return poll
-
-
-def _not_yet(plan: Plan) -> list[str]:
-    """Wishes of the file that this version does not grant: said, not passed over in silence."""
-    words = []
-    if any(step.job.warm and step.decision is not Decision.UP_TO_DATE for step in plan.steps):
-        words.append("`warm`: this version has no warm workers; jobs start cold")
-    return words
 
 
 def _exit_code(finished: RunFinished) -> int:

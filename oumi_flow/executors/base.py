@@ -16,6 +16,22 @@ from oumi_flow.errors import FlowError
 
 # In the environment of every process of a job, so that its remnants can be told by it.
 TOKEN_VARIABLE = "OUMI_FLOW_ATTEMPT_TOKEN"
+TOKEN_LENGTH = 16  # characters
+
+
+@dataclass(frozen=True, slots=True)
+class Warmth:
+    """A process to fork jobs from: that Python, after it has imported `modules` in `cwd` and `env`.
+
+    The first of `modules` must be there, the others may be missing. `program` is the Python
+    script that jobs run, beside which it looks for modules as the script would.
+    """
+
+    python: str
+    program: str
+    modules: tuple[str, ...]
+    cwd: str
+    env: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +54,8 @@ class Attempt:
     limit: float | None = None  # from the start of its process; None: no timeout
     grace: float = 30.0  # between SIGTERM and SIGKILL
     descriptors: tuple[int, ...] = ()  # of token locks; the caller keeps and closes its own
+    warmth: Warmth | None = None  # to be forked from such a process, where that can be
+    cold: str = ""  # why it is not, in words
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +97,8 @@ class Exit:
     signal is a trouble of ours that the job is not to blame for.
     `started` and `finished` are unix seconds, 0.0 when not known. `oom_kills` counts what the
     kernel's memory killer ended before the process had: in the cgroup of the job and of those
-    beside it, or on the whole machine, as `oom_scope` says ("": not counted).
+    beside it, or on the whole machine, as `oom_scope` says ("": not counted). `cold` says why a
+    process that was to be forked warm was started instead.
     """
 
     token: str
@@ -94,6 +113,7 @@ class Exit:
     host: str = ""
     oom_kills: int = 0
     oom_scope: str = ""  # "cgroup", "host"
+    cold: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -148,6 +168,9 @@ class Executor(Protocol):
         reached `deadline` (None: no deadline; 0: look and return). Each end is told once.
         An engine that does not answer gives `({}, False)` and changes nobody's state.
         """
+
+    def prewarm(self, warmth: Warmth) -> None:
+        """Make ready to fork attempts of that `warmth`. Does not wait; raises nothing."""
 
     def cancel(self, handles: Sequence[Handle], grace: float, now: bool = False) -> None:
         """Ask for SIGTERM, `grace`, SIGKILL to the whole tree (`now`: SIGKILL). Does not wait.

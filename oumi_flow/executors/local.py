@@ -1,8 +1,9 @@
 """Jobs as processes of this machine, each under a supervisor of its own (supervision.py).
 
-Starts the server that forks the supervisors, hands it attempts, and hears of their ends. When the
-server is gone, or the attempts are those of a lost run, their supervisors are watched one by one:
-by descriptors of their processes, and exit.json at the end. Never knows what a job is for.
+Starts the server that forks the supervisors, hands it attempts, and hears of their ends; for warm
+attempts a second one, which gets them once it is ready, and for which the first one stands in.
+When a server is gone, or the attempts are those of a lost run, their supervisors are watched one by
+one: by descriptors of their processes, and exit.json at the end. Never knows what a job is for.
 """
 
 from __future__ import annotations
@@ -17,8 +18,17 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
-from oumi_flow.executors.base import Attempt, Exit, Handle, Rejected, Submitted, Unknown
+from oumi_flow.executors.base import (
+    Attempt,
+    Exit,
+    Handle,
+    Rejected,
+    Submitted,
+    Unknown,
+    Warmth,
+)
 from oumi_flow.executors.handles import (
     Watched,
     is_alive,
@@ -42,7 +52,9 @@ class LocalExecutor:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._server: ServerProcess | None = None
-        self._own: dict[str, Handle] = {}  # submitted here, no end known
+        self._warm: ServerProcess | None = None  # one a run; not started again when it is gone
+        self._cold = ""  # why there is none, once there is none
+        self._own: dict[str, tuple[Handle, ServerProcess]] = {}  # submitted here, no end known
         self._adopted: dict[str, Watched] = {}  # watched by their supervisor's process
         self._ended: dict[str, Exit] = {}  # not told yet
         self._asked: dict[str, int] = {}  # token -> strongest signal sent
@@ -72,21 +84,33 @@ class LocalExecutor:
             self.wake()
         return results
 
+    def prewarm(self, warmth: Warmth) -> None:
+        with self._lock:
+            if self._warm is not None or self._cold:
+                return
+            try:
+                self._warm = self._start(warmth)
+            except OSError as error:
+                self._cold = f"{warmth.python} does not start: {error.strerror}"
+
+    def _start(self, warmth: Warmth | None) -> ServerProcess:
+        server = ServerProcess(self._report_end, warmth)
+        self._poller.register(server.orders, select.POLLHUP)
+        return server
+
     def _submit(self, attempt: Attempt) -> Submitted:
+        if len(attempt.descriptors) > MAX_DESCRIPTORS:
+            return Rejected(attempt.token, "could not start: too many GPU tokens at once")
         try:
             line = order_of(attempt)
         except (UnicodeError, ValueError) as error:
             return Rejected(attempt.token, f"could not start: {error}")
-        if len(attempt.descriptors) > MAX_DESCRIPTORS:
-            return Rejected(attempt.token, "could not start: too many GPU tokens at once")
         try:
-            if self._server is not None and self._server.is_gone():
-                self._drop_server()
-            if self._server is None:
-                self._server = ServerProcess(self._report_end)
-                self._poller.register(self._server.orders, select.POLLHUP)
+            server = self._server_of(attempt)
         except OSError as error:
             return Rejected(attempt.token, f"could not start its supervisor: {error.strerror}")
+        if attempt.warmth is not None and server is not self._warm:
+            line = order_of(replace(attempt, cold=self._cold))
         handle = Handle(
             token=attempt.token,
             job=attempt.job,
@@ -95,27 +119,69 @@ class LocalExecutor:
             run_id=attempt.run_id,
             number=attempt.number,
         )
+        self._own[attempt.token] = handle, server
+        if not server.ready:
+            server.held[attempt.token] = attempt
+            return handle
         try:
-            self._server.send(line, attempt.descriptors)
+            server.send(line, attempt.descriptors)
         except OSError as error:
-            self._own[attempt.token] = handle
-            self._drop_server()  # settles what has become of it, like all others
+            self._drop_server(server)  # settles what has become of it, like all others
             return Unknown(attempt.token, f"its supervisor's server is gone ({error})")
-        self._own[attempt.token] = handle
         return handle
 
-    def _drop_server(self) -> None:
-        """The server died under us: its supervisors live on, each watched by itself now."""
+    def _server_of(self, attempt: Attempt) -> ServerProcess:
+        """One that lives; started if need be. Raises OSError."""
+        if attempt.warmth is not None:
+            self.prewarm(attempt.warmth)
+            if self._warm is not None and self._warm.is_gone():
+                self._drop_server(self._warm)
+            if self._warm is not None:
+                return self._warm
+        if self._server is not None and self._server.is_gone():
+            self._drop_server(self._server)
         if self._server is None:
+            self._server = self._start(None)
+        return self._server
+
+    def _warmed(self, problem: str) -> None:
+        """The warm server takes orders from now on, or says why it never will."""
+        server = self._warm
+        if server is None:
             return
-        self._poller.unregister(self._server.orders)
-        self._server.close()
-        self._server = None
-        own, self._own = self._own, {}
-        for token, handle in own.items():
+        if problem:
+            self._cold = problem
+            self._drop_server(server)
+            return
+        server.ready = True
+        self._release(server)
+
+    def _release(self, server: ServerProcess) -> None:
+        """Submit what was held back: to that server, or to the one that stands in for it."""
+        held, server.held = server.held, {}
+        for token, attempt in held.items():
+            del self._own[token]
+            answer = self._submit(attempt)
+            if isinstance(answer, Rejected):
+                self._end(Exit(token, error=answer.message, finished=time.time()))
+
+    def _drop_server(self, server: ServerProcess) -> None:
+        """It died under us: its supervisors live on, each watched by itself now."""
+        self._poller.unregister(server.orders)
+        server.close()
+        if server is self._warm:
+            self._warm = None
+            self._cold = self._cold or "the process to fork it from was killed"
+        else:
+            self._server = None
+        for token, (handle, its) in list(self._own.items()):
+            if its is not server or token in server.held:
+                continue
+            del self._own[token]
             self._read_reports()
             if token not in self._ended:
                 self._adopt(settled(handle))
+        self._release(server)
 
     # watching
 
@@ -152,8 +218,11 @@ class LocalExecutor:
     def _collect(self) -> None:
         """Move whatever has ended to `_ended`."""
         self._read_reports()
-        if self._server is not None and self._server.is_gone():
-            self._drop_server()
+        for server in (self._server, self._warm):
+            if server is not None and server.is_gone():
+                self._read_reports()  # perhaps why
+                if server in (self._server, self._warm):
+                    self._drop_server(server)
         gone = [one.token for one in self._adopted.values() if one.has_ended()]
         if gone:
             self._read_reports()  # their last words, if they had some to say to us
@@ -169,9 +238,13 @@ class LocalExecutor:
             except BlockingIOError:
                 return
             report = json.loads(packet)
+            if "warm" in report:
+                self._warmed(report["warm"])
+                continue
             token: str = report["token"]
             watched = self._unwatch(token)  # if its server has died meanwhile
-            handle = self._own.pop(token, None) or (watched.handle if watched else None)
+            own = self._own.pop(token, None)
+            handle = own[0] if own else watched.handle if watched else None
             if handle is None:
                 continue
             if "gone" in report:
@@ -231,13 +304,18 @@ class LocalExecutor:
                 self._ask(handle, number)
 
     def _ask(self, handle: Handle, number: int) -> None:
-        if handle.token in self._own and self._server is not None:
+        if handle.token in self._own:
+            server = self._own[handle.token][1]
+            if server.held.pop(handle.token, None) is not None:
+                del self._own[handle.token]
+                self._end(Exit(handle.token, cancelled=True, finished=time.time()))
+                return
             order = {"cancel": handle.token, "now": number == signal.SIGUSR1}
             try:
-                self._server.send(line_of(order), ())
+                server.send(line_of(order), ())
                 return
             except OSError:
-                self._drop_server()
+                self._drop_server(server)
         if handle.token in self._ended:
             return
         self._adopt(handle)
@@ -276,12 +354,13 @@ class LocalExecutor:
         return handle.log
 
     def close(self) -> None:
-        """Ends the server. Supervisors and their jobs live on. Calling it again is harmless."""
+        """Ends the servers. Supervisors and their jobs live on. Calling it again is harmless."""
         with self._lock:
-            if self._server is not None:
-                self._poller.unregister(self._server.orders)
-                self._server.close()
-                self._server = None
+            for server in (self._server, self._warm):
+                if server is not None:
+                    self._poller.unregister(server.orders)
+                    server.close()
+            self._server = self._warm = None
             for watched in self._adopted.values():
                 watched.close()
             self._adopted.clear()

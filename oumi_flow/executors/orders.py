@@ -29,6 +29,7 @@ def order_of(attempt: Attempt) -> bytes:
         "grace": attempt.grace,
         "state_dir": _text(attempt.state_dir),
         "log": _text(attempt.log),
+        "cold": attempt.cold,
     }
     return line_of({"start": start, "descriptors": len(attempt.descriptors)})
 

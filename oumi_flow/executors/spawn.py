@@ -8,7 +8,7 @@ import signal
 
 from oumi_flow.executors.files import read_all
 
-_DEFAULTS = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
+DEFAULTS = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 
 
 class CannotStart(Exception):
@@ -54,7 +54,7 @@ def spawn(program: bytes, argv: list[bytes], env: dict[bytes, bytes], output: in
             ],
             setsid=True,
             setsigmask=(),
-            setsigdef=_DEFAULTS,
+            setsigdef=DEFAULTS,
         )
     except NotImplementedError:  # a Python built for a C library without POSIX_SPAWN_SETSID
         return _fork_exec(program, argv, env, output)
@@ -67,7 +67,7 @@ def _fork_exec(program: bytes, argv: list[bytes], env: dict[bytes, bytes], outpu
     if pid == 0:
         try:
             os.setsid()
-            for number in _DEFAULTS:
+            for number in DEFAULTS:
                 signal.signal(number, signal.SIG_DFL)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.dup2(output, 1)

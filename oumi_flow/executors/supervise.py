@@ -30,7 +30,9 @@ from oumi_flow.executors.wire import MAX_DESCRIPTORS, ORDERS, REPORTS
 
 TYPE_CHECKING = False  # an import that is an eighth of the server's start
 if TYPE_CHECKING:
-    from typing import Any, NoReturn
+    from typing import Any
+
+    from oumi_flow.executors.supervision import Forge
 
 _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 15, 36  # <linux/prctl.h>
 
@@ -44,11 +46,13 @@ class Server:
         reports: socket.socket,
         prctl: Callable[..., Any],
         killer: MemoryKiller,
+        forge: Forge | None = None,
     ) -> None:
         self.orders = orders
         self.reports = reports
         self.prctl = prctl
         self.killer = killer
+        self.forge = forge
         self.cores = Cores()
         self.boot = boot_id()
         self.host = socket.gethostname()
@@ -113,8 +117,9 @@ class Server:
             self.supervisors[pid] = token
             self.pids[token] = pid
 
-    def _become_supervisor(self, order: dict[str, Any], descriptors: list[int]) -> NoReturn:
-        status = 1
+    def _become_supervisor(self, order: dict[str, Any], descriptors: list[int]) -> None:
+        """Returns never. A job that is forked from here leaves by what `Forge.start` raises."""
+        status, pid = 1, os.getpid()
         try:
             os.setsid()
             self.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -123,7 +128,7 @@ class Server:
             for fd in (self.wakeup, *self.descriptors):
                 os.close(fd)
             report = Supervision(
-                order, descriptors, self.boot, self.host, self.killer, self.cores
+                order, descriptors, self.boot, self.host, self.killer, self.cores, self.forge
             ).run()
             for fd in descriptors:
                 os.close(fd)  # the tree is gone: whoever waits for the token need not wait for us
@@ -132,7 +137,8 @@ class Server:
         except OSError:
             status = 3  # nobody listens
         finally:
-            os._exit(status)
+            if os.getpid() == pid:
+                os._exit(status)
 
     def _cancel(self, token: str, now: bool) -> None:
         pid = self.pids.get(token)
@@ -167,8 +173,8 @@ class Server:
             self.unsaid.popleft()
 
 
-def main() -> None:
-    """The server. Leaves the terminal, and whatever its parent had open, alone."""
+def settle_in() -> Callable[..., Any]:
+    """Leaves the terminal, and whatever its parent had open, alone. Returns prctl(2)."""
     import ctypes
 
     os.setsid()
@@ -177,13 +183,24 @@ def main() -> None:
     for fd in [int(name) for name in os.listdir("/proc/self/fd") if int(name) > REPORTS]:
         with contextlib.suppress(OSError):
             os.close(fd)  # whatever the runner was given without being told
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    prctl: Callable[..., Any] = ctypes.CDLL(None, use_errno=True).prctl
     prctl(_PR_SET_NAME, SERVER, 0, 0, 0)
-    orders, reports = socket.socket(fileno=ORDERS), socket.socket(fileno=REPORTS)
-    server = Server(orders, reports, prctl, MemoryKiller())
-    gc.disable()
-    gc.freeze()  # keeps the pages shared with the children
-    server.serve()
+    return prctl
+
+
+def serve(prctl: Callable[..., Any], forge: Forge | None = None) -> None:
+    """Until the runner has closed its end."""
+    orders = socket.socket(fileno=ORDERS)
+    with socket.socket(fileno=REPORTS) as reports:
+        server = Server(orders, reports, prctl, MemoryKiller(), forge)
+        gc.disable()
+        gc.freeze()  # keeps the pages shared with the children
+        server.serve()
+
+
+def main() -> None:
+    """The server."""
+    serve(settle_in())
 
 
 if __name__ == "__main__":

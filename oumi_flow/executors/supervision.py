@@ -34,7 +34,22 @@ from oumi_flow.executors.wire import to_bytes
 
 TYPE_CHECKING = False  # an import that is an eighth of the server's start
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Mapping
+    from typing import Any, Protocol
+
+    class Forge(Protocol):
+        """Starts a program that is imported already; see forking.py."""
+
+        def why_cold(self, env: Mapping[bytes, bytes]) -> str: ...
+        def start(
+            self,
+            program: bytes,
+            argv: list[bytes],
+            env: Mapping[bytes, bytes],
+            output: int,
+            descriptors: Sequence[int],
+        ) -> int: ...
+
 
 FORMAT = 1  # of exit.json
 _CHUNK = 1 << 16  # bytes
@@ -53,6 +68,7 @@ class Supervision:
         host: str,
         killer: MemoryKiller,
         cores: Cores,
+        forge: Forge | None = None,
     ) -> None:
         self.order = order
         self.token: str = order["token"]
@@ -61,6 +77,8 @@ class Supervision:
         self.host = host
         self.killer = killer
         self.cores = cores
+        self.forge = forge
+        self.cold: str = order["cold"]
         self.kills_before: int | None = None
         self.kills = 0  # by the kernel's memory killer, while the job ran
         self.kills_scope = ""  # where they were counted
@@ -166,8 +184,12 @@ class Supervision:
         for fd in self.descriptors:
             os.set_inheritable(fd, True)
         program = find_program(argv[0], env.get(b"PATH", os.fsencode(os.defpath)))
+        if self.forge is not None:
+            self.cold = self.forge.why_cold(env)
         try:
             with self.cores.allowed():
+                if self.forge is not None and not self.cold:
+                    return self.forge.start(program, argv, env, output, self.descriptors)
                 return spawn(program, argv, env, output)
         except OSError as error:
             raise CannotStart(why_not(program, error)) from error
@@ -315,6 +337,8 @@ class Supervision:
             "host": self.host,
             "oom_kills": self.kills,
             "oom_scope": self.kills_scope,
+            "cold": self.cold,
+            "cpu": round(sum(os.times()[2:4]), 2),
         }
 
     def _leave_exit_json(self, report: dict[str, Any]) -> None:

@@ -6,7 +6,9 @@ The server is started with two sockets:
   `{"start": {...}, "descriptors": N}` or `{"cancel": TOKEN, "now": BOOL}`. Text in orders is bytes
   decoded as Latin-1, so that any path or value survives. When it closes, the server leaves.
 * descriptor 4, packets: one JSON object per attempt that ended, what exit.json says, or
-  `{"token": TOKEN, "gone": true}` of a supervisor that died without a word.
+  `{"token": TOKEN, "gone": true}` of a supervisor that died without a word. A server that imports
+  ahead (ahead.py) is sent no order before it says `{"warm": ""}`; it says `{"warm": WHY}` and
+  leaves when it cannot serve.
 """
 
 from __future__ import annotations

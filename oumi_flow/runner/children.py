@@ -49,6 +49,11 @@ class Children:
         env.update(self._secrets(job))
         return env
 
+    def shared_env(self, job: Job, sees_gpus: bool) -> dict[str, str]:
+        """What a process has that such jobs are forked from: no secret of theirs, any one GPU."""
+        env = {**self._base, **job.command.env, "CUDA_VISIBLE_DEVICES": "0" if sees_gpus else ""}
+        return {name: value for name, value in env.items() if name not in job.secret_env}
+
     def masked(self, job: Job) -> tuple[str, ...]:
         """Values that must not show in the log."""
         return tuple(dict.fromkeys(self._secrets(job).values()))

@@ -84,6 +84,7 @@ class Loop:
         self._halted: Ending | None = None
         self._stops = 0
         self._run_state = ""
+        self._told_cold: set[str] = set()  # why, each reason once a run
         self.gpu_seconds = 0.0
         self._on: Mapping[type[Message], Callable[[Any], None]] = {
             terms.Rechecked: self._on_verdict,
@@ -391,6 +392,9 @@ class Loop:
         one = self._live[job]
         prepared = one.prepared
         assert prepared is not None
+        if exit.cold and exit.cold not in self._told_cold:
+            self._told_cold.add(exit.cold)
+            self._tell(Note(f"`warm`: {job} started cold: {exit.cold}", job=job))
         self._watch.ended(job)
         self._by_token.pop(prepared.attempt.token, None)
         if exit.code == 0:

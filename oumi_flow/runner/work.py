@@ -38,6 +38,7 @@ from oumi_flow.runner.children import Children
 from oumi_flow.runner.ends import End, end_of
 from oumi_flow.runner.reuse import Reuse
 from oumi_flow.runner.terms import Ending, Lease, Prepared, Verdict
+from oumi_flow.runner.warming import Warming
 from oumi_flow.store import Store
 from oumi_flow.store.cache import RunCache
 from oumi_flow.tokens import lost_of
@@ -72,6 +73,7 @@ class Work:
         kept = RunCache(store.paths, store.files) if cache is None else cache
         self._reuse = Reuse(store, disk, kept, software)
         self._sources = workflow.sources
+        self._oumi, self._warming = oumi, Warming((), oumi, self._children, False)
         self.unmended: list[str] = []
         self._keys: dict[str, str] = {}  # build keys of what is there
         self._traces: dict[str, Trace] = {}  # made, or seen with newer stamps, in this run
@@ -100,6 +102,11 @@ class Work:
             self._store.make_folder(job.name)
             expected = self._sources.get(job.config)
             self._store.copy_config(job.name, job.config, expected)
+
+    def warm(self, plan: Plan, sees_gpus: bool) -> Warming:
+        """How jobs of this plan start from now on. To be called once, before the run."""
+        self._warming = Warming(plan.steps, self._oumi, self._children, sees_gpus)
+        return self._warming
 
     # -- before an attempt ----------------------------------------------------------------------
 
@@ -194,6 +201,7 @@ class Work:
             limit=job.timeout,
             grace=job.grace,
             descriptors=tuple(lease.descriptors) if lease is not None else (),
+            warmth=self._warming.of(job),
         )
         return Prepared(
             attempt,

@@ -57,6 +57,10 @@ class VerbSpec:
     publishes: bool = False  # `publish_results` makes its counted output
     needs_config: bool = True
     is_shell: bool = False
+    imports: tuple[str, ...] = ()  # what a process may import ahead, to be forked as such a job;
+    # the first must be there. None: such jobs start cold
+    spawns: tuple[tuple[str, str], ...] = ()  # (config key, value in capitals) with which it
+    # starts processes of its own, and is not forked
 
     def option(self, name: str) -> CliOption | None:
         """The verb's own option of that name (`--input`, `-v`), or None."""
@@ -133,6 +137,13 @@ _TRAINING_INPUTS = (
 
 _LOG_LEVEL = CliOption("--log-level", aliases=("-log",), counts=False)
 _VERBOSE = CliOption("--verbose", aliases=("-v",), takes_value=False, counts=False)
+# Nearly all that oumi 0.9 has loaded at the end of a run of that verb. None of them is one that
+# its command line loads lazily by a name of the package: `import oumi.infer` would put the module
+# in the place of the function `oumi.infer`. And none may touch a GPU, as bitsandbytes does.
+_OUMI = ("oumi.cli.main", "oumi.core.configs", "oumi.builders", "rich.status")
+_ENGINES = (*_OUMI, "oumi.builders.inference_engines")
+_TRAINERS = (*_OUMI, "oumi.performance.torch_profiler_utils", "trl.trainer.sft_trainer", "scipy.io")
+_JUDGES = tuple(f"oumi.judges.{kind}_judge" for kind in ("simple", "rubric", "rule_based"))
 _WEIGHTS = ("*.safetensors", "*.bin")
 
 VERBS: tuple[VerbSpec, ...] = (
@@ -166,6 +177,8 @@ VERBS: tuple[VerbSpec, ...] = (
         ),
         resume="training.resume_from_checkpoint",
         progress="train",
+        imports=_TRAINERS,
+        spawns=(("training.trainer_type", "VERL_GRPO"), ("training.grpo.use_vllm", "TRUE")),
     ),
     VerbSpec(
         name="tune",
@@ -191,6 +204,7 @@ VERBS: tuple[VerbSpec, ...] = (
         cli_options=(_LOG_LEVEL, _VERBOSE),
         resumes_alone=True,
         progress="tune",
+        imports=(*_TRAINERS, "optuna"),
     ),
     VerbSpec(
         name="evaluate",
@@ -211,6 +225,8 @@ VERBS: tuple[VerbSpec, ...] = (
         cli_options=(_LOG_LEVEL, _VERBOSE),
         progress="bars",
         publishes=True,
+        imports=(*_ENGINES, "oumi.core.evaluation.evaluator"),
+        spawns=(("inference_engine", "VLLM"),),
     ),
     VerbSpec(
         name="infer",
@@ -234,6 +250,8 @@ VERBS: tuple[VerbSpec, ...] = (
         resumes_alone=True,
         rows="scratch",
         progress="infer",
+        imports=_ENGINES,
+        spawns=(("engine", "VLLM"),),
     ),
     VerbSpec(
         name="quantize",
@@ -259,6 +277,7 @@ VERBS: tuple[VerbSpec, ...] = (
             CliOption("--output"),
         ),
         progress="bars",
+        imports=_OUMI,
     ),
     VerbSpec(
         name="synth",
@@ -279,6 +298,8 @@ VERBS: tuple[VerbSpec, ...] = (
         ),
         cli_options=(_LOG_LEVEL,),
         progress="bars",
+        imports=(*_ENGINES, "oumi.core.synthesis.synthesis_pipeline"),
+        spawns=(("inference_config.engine", "VLLM"),),
     ),
     VerbSpec(
         name="judge",
@@ -295,6 +316,8 @@ VERBS: tuple[VerbSpec, ...] = (
             CliOption("--raw", takes_value=False, counts=False),
         ),
         progress="judge",
+        imports=(*_ENGINES, *_JUDGES),
+        spawns=(("inference_config.engine", "VLLM"),),
     ),
     VerbSpec(
         name="shell",

@@ -15,7 +15,16 @@ import pytest
 from oumi_flow import staleness, verbs
 from oumi_flow.disk import Disk
 from oumi_flow.events import Event, JobFinished, JobStarted, Note, RunFinished
-from oumi_flow.executors.base import Attempt, Executor, Exit, Handle, Rejected, Submitted, Unknown
+from oumi_flow.executors.base import (
+    Attempt,
+    Executor,
+    Exit,
+    Handle,
+    Rejected,
+    Submitted,
+    Unknown,
+    Warmth,
+)
 from oumi_flow.executors.local import LocalExecutor
 from oumi_flow.model import (
     Command,
@@ -144,6 +153,8 @@ class InProcess:
 
     def check(self) -> list[str]:
         return []
+
+    def prewarm(self, warmth: Warmth) -> None: ...
 
     def submit(self, attempts: Sequence[Attempt]) -> list[Submitted]:
         answers = []

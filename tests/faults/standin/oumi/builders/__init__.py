@@ -1,0 +1,3 @@
+"""What is heavy, and is not loaded by the command line."""
+
+import torch as torch  # type: ignore[import-not-found]
