@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from oumi_flow.errors import FlowError
-from oumi_flow.model import Job, LastAttempt, Plan, Workflow
+from oumi_flow.model import Job, LastAttempt, Plan, Stamp, Workflow
 
 if TYPE_CHECKING:
     from oumi_flow.disk import Disk
@@ -26,6 +26,7 @@ class Opened:
     store: Store
     disk: Disk
     began_ns: int  # unix time: nothing was looked at before
+    lock: Stamp | None  # of the lock file, before any state was looked at
 
 
 def settle_base(options: argparse.Namespace, *, strict: bool = False) -> None:
@@ -102,7 +103,7 @@ def open_all(options: argparse.Namespace, *, strict: bool = False) -> Opened:
     """Go to the base folder, load, and open what was made before. Raises FlowError."""
     import time
 
-    from oumi_flow.disk import Disk
+    from oumi_flow.disk import Disk, stamp
     from oumi_flow.store import Store
     from oumi_flow.verbs import model_file
 
@@ -110,7 +111,8 @@ def open_all(options: argparse.Namespace, *, strict: bool = False) -> Opened:
     settle_base(options, strict=strict)
     workflow = open_workflow(options)
     disk = Disk(model_file, verify=getattr(options, "verify", False))
-    return Opened(workflow, Store(workflow.output_dir, private=workflow.private), disk, began_ns)
+    store = Store(workflow.output_dir, private=workflow.private)
+    return Opened(workflow, store, disk, began_ns, stamp(store.paths.lock))
 
 
 def software_of(options: argparse.Namespace) -> Mapping[str, str] | None:

@@ -151,10 +151,10 @@ def _refuse(plan: Plan, options: argparse.Namespace) -> tuple[str, ...]:
 
 
 def _perform(plan: Plan, opened: Opened, options: argparse.Namespace) -> int:
-    """Hold the folder, settle what a lost run left, plan again under the lock, and run."""
+    """Hold the folder, settle what a lost run left, plan again if need be, and run."""
     from oumi_flow.commands.opening import make_plan
     from oumi_flow.executors.base import find_executor
-    from oumi_flow.runner.recover import recover
+    from oumi_flow.runner.recover import Recovered, recover
     from oumi_flow.store.runs import new_run_id
 
     store = opened.store
@@ -167,9 +167,13 @@ def _perform(plan: Plan, opened: Opened, options: argparse.Namespace) -> int:
                 raise FlowError("; ".join(problems))
             work = _worker(plan, opened, options, run_id)
             work.mend()
-            recovered = recover(opened.workflow, store, executor, work)
-            # Only now: what another run finished meanwhile, or a lost one had, is not run again.
-            plan = make_plan(opened, options)
+            ours = lock.was_free_since(opened.lock, opened.began_ns) and not work.mended
+            whole = len(plan.steps) == len(opened.workflow.jobs)
+            pasts = {step.job.name: step.past for step in plan.steps} if ours and whole else None
+            recovered = recover(opened.workflow, store, executor, work, pasts)
+            if not ours or recovered != Recovered():
+                # What another run finished meanwhile, or a lost one had, is not run again.
+                plan = make_plan(opened, options)
             if not plan.to_run and not plan.may_run:
                 work.settle()
                 return _nothing_to_do(plan, opened, options)

@@ -43,6 +43,11 @@ class Reuse:
 
         return self._cache.mend(marker_key)
 
+    @property
+    def mended(self) -> bool:
+        """Whether there was a move to end, or to try to."""
+        return self._cache.mended
+
     # -- out of the way -------------------------------------------------------------------------
 
     def make_way(self, step: Step, build_key: str) -> tuple[str, ...]:

@@ -117,6 +117,11 @@ class Work:
         """
         self.unmended = self._reuse.mend()
 
+    @property
+    def mended(self) -> bool:
+        """Whether `mend` found something, so that what was seen before may be so no more."""
+        return self._reuse.mended
+
     def judges(self, step: Step) -> bool:
         return step.decision is Decision.MAY_RUN
 

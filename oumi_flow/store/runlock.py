@@ -15,8 +15,9 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from oumi_flow.disk import is_settled, stamp_of
 from oumi_flow.errors import BAD_WORKFLOW, FlowError, Locked
-from oumi_flow.model import FORMAT
+from oumi_flow.model import FORMAT, Stamp
 from oumi_flow.store.files import Files, parse, read_bytes, read_json, to_json, told
 from oumi_flow.store.paths import Paths
 
@@ -46,6 +47,7 @@ class RunLock:
         self._whose = ("", "", "")
         self._place: socket | None = None
         self.descriptor = -1
+        self.found: Stamp | None = None  # of the lock file, as whoever had it last left it
 
     def take(self, run_id: str, name: str, path: str) -> RunLock:
         """Take the lock for a run of workflow `name` in file `path`. Does not wait.
@@ -89,6 +91,17 @@ class RunLock:
         os.close(before)
         return True
 
+    def was_free_since(self, before: Stamp | None, then_ns: int) -> bool:
+        """Whether nobody else has had the lock since its file had the stamp `before`.
+
+        Every holder signs the file. `then_ns` (unix time): not later than the stamp was taken.
+        """
+        if self.found is None:
+            return False
+        if before is None:
+            return self.found.size == 0  # made by us: nobody has signed it yet
+        return self.found == before and is_settled(before, then_ns)
+
     def close(self) -> None:
         if self.descriptor >= 0:
             os.close(self.descriptor)
@@ -116,6 +129,7 @@ class RunLock:
                     time.sleep(0.02)
                 elif self._is_ours(descriptor):  # else deleted since we opened it
                     self._check_owner(*self._whose[1:])
+                    self.found = stamp_of(os.fstat(descriptor))
                     self._sign(descriptor, *self._whose)
                     self.descriptor = descriptor
             finally:

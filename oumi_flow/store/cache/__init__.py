@@ -76,6 +76,7 @@ class RunCache:
         self.shared = Shared(shared, files, max_size) if shared else None
         self._room = Lock()
         self._stuck: set[str] = set()
+        self.mended = False  # there was a move that had been cut off
         self._go_on = True
 
     # Looking
@@ -111,6 +112,7 @@ class RunCache:
         for name in names:
             path = f"{self.folder}/{name}"
             if name.startswith((moves.OUT, moves.IN)):
+                self.mended = True
                 job = moves.job_of(path)
                 try:
                     moves.mend(self.folder, marker_key(job) if job else "", name)
