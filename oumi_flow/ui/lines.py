@@ -7,6 +7,7 @@ asked of a callable.
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -298,8 +299,9 @@ def waiting_words(board: Board, row: JobRow, now: float) -> str:
         return f"{row.cause or 'failed'}; {retry_words(row, now)}"
     if row.state is JobState.QUEUED:
         # Of a job of this very run its name says enough.
-        own = f"run {board.run_id}, user {board.user}, job "
-        return f"waits for {row.waiting_for.replace(own, '') or 'a slot'}"
+        own = re.escape(f"run {board.run_id}, user {board.user}, job ")
+        said = re.sub(own + r"([^;]*?)( since [^;]*)?(?=;|$)", r"\1", row.waiting_for)
+        return f"waits for {said or 'a slot'}"
     needs = board.waits_for(row)
     if not needs:
         return ""

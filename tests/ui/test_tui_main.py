@@ -103,7 +103,7 @@ def test_pictures(tmp_path: Path, width: int, height: int) -> None:
 def test_what_waits_says_for_whom_where_in_line_and_until_when(
     tmp_path: Path, key: str, size: tuple[int, int]
 ) -> None:
-    holder = "GPU 0: held by run r-1, user ann, job train-0"
+    holder = "GPU 0: held by run r-1, user ann, job train-0 since 14:02"
     rows = [Row(f"train-{n}", "train", "run", expected=100.0, gpus=1) for n in range(4)]
     rows += [Row("pack", "shell", "run", upstream=("train-3",), expected=5.0)]
     events = [
