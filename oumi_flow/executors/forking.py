@@ -36,6 +36,7 @@ _EARLY = (
     *("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "GOTO_", "BLIS_", "NUMEXPR_"),
     *("ATEN_", "C10_", "TORCH_", "PYTORCH_", "DNNL_", "ONEDNN_", "RAYON_", "RUST_", "TQDM_"),
 )
+_USER_MODULES = "OUMI_EXTRA_DEPS_FILE"
 # Of our own making, one for each job; no import can have made anything of them.
 _OF_THE_JOB = frozenset({TOKEN_VARIABLE, "MASTER_PORT", _VISIBLE})
 
@@ -51,6 +52,8 @@ class Forge:
             name: os.environ.get(name) for name in names if given.get(name) != os.environ.get(name)
         }
         self._read = {*read, *self._made} - _OF_THE_JOB
+        if _registry() is not None:
+            self._read.discard(_USER_MODULES)  # see _await_user_modules
         self._signals: dict[int, Any] = {number: signal.getsignal(number) for number in CAUGHT}
         self._open = _open_descriptors() - {ORDERS, REPORTS}
 
@@ -138,6 +141,7 @@ class Reborn(BaseException):
         resource.setrlimit(resource.RLIMIT_CORE, self.cores)
         _seed_anew()
         _replace_temporary_folders()
+        _await_user_modules()
         gc.enable()
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         _run_program(self.program, self.source, self.argv)
@@ -195,6 +199,20 @@ def _seed_anew() -> None:
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.default_generator.seed()  # that of the CPU, which alone starts anywhere
+
+
+def _registry() -> Any:
+    """Of oumi's parts, which loads the user's modules when it is first asked; None elsewhere."""
+    module = sys.modules.get("oumi.core.registry.registry")
+    registry = getattr(module, "REGISTRY", None)
+    return registry if hasattr(registry, "_initialized") else None
+
+
+def _await_user_modules() -> None:
+    """It was asked by the imports already. At the next question it loads those of this job."""
+    registry = _registry()
+    if registry is not None and os.environ.get(_USER_MODULES):
+        registry._initialized = False
 
 
 def _replace_temporary_folders() -> None:

@@ -14,7 +14,7 @@ from oumi_flow.model import Decision, Job, Step
 from oumi_flow.oumi_cli import interpreter_of
 from oumi_flow.runner.children import Children
 
-# Read as oumi is imported, and then never again: it names modules that the job itself is to load.
+# It names modules for the job itself to load.
 _USER_MODULES = "OUMI_EXTRA_DEPS_FILE"
 
 

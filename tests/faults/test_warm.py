@@ -199,6 +199,22 @@ def test_what_the_imports_have_read_must_be_the_same(standin: Standin) -> None:
     assert said == ["/one 1", "/one 2", "/two 1"]
 
 
+def test_each_job_loads_the_modules_that_its_user_names(standin: Standin) -> None:
+    space = standin.space
+    text = "from oumi.core.registry.registry import REGISTRY\nREGISTRY.look_up()"
+    jobs = [standin.job(name, text) for name in "abc"]
+    for job in jobs[:2]:
+        name = job["name"]
+        job["env"] = {"OUMI_EXTRA_DEPS_FILE": f"{name}.txt"}
+        space.write(f"{name}.txt", f"of_{name}.py\n")
+        space.write(f"of_{name}.py", f"print('of {name}')\n")
+    standin.workflow(*jobs)
+    assert space.run().code == 0
+    assert len(standin.importers()) == 1
+    said = [line for name in "abc" for line in space.read(f"out/{name}/job.log").splitlines()]
+    assert [line for line in said if line.startswith("of ")] == ["of a", "of b"]
+
+
 def test_what_cannot_be_forked_says_so_and_starts_cold(standin: Standin) -> None:
     space = standin.space
     job = standin.job("a", "print(1)")
