@@ -8,13 +8,16 @@ and siblings only, on any Python from 3.10.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
+import io
 import os
 import resource
 import signal
 import sys
 import tempfile
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,6 +30,7 @@ from oumi_flow.executors.hearing import CAUGHT
 from oumi_flow.executors.wire import ORDERS, REPORTS
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
+_WRITERS = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)
 _PR_SET_NAME = 15  # <linux/prctl.h>
 _ENV_START = 47  # in /proc/PID/stat, counted from behind the name; proc(5)
 # Read by the interpreter, the loader and C libraries as they start, past `os.environ`; the last one
@@ -235,13 +239,32 @@ def _run_program(program: str, source: bytes, argv: list[str]) -> None:
     sys.modules["__main__"] = main
     sys.argv = argv
     sys.orig_argv = [sys.executable, *argv]
+    status = 0
     try:
         exec(compile(source, program, "exec"), main.__dict__)
-    except SystemExit:
-        raise
+    except SystemExit as asked:
+        if asked.code is not None and not isinstance(asked.code, int):
+            print(asked.code, file=sys.stderr)
+        status = asked.code & 0xFF if isinstance(asked.code, int) else int(asked.code is not None)
     except BaseException as fault:
         trace = fault.__traceback__
         fault.__traceback__ = trace and trace.tb_next
         sys.excepthook(type(fault), fault, fault.__traceback__)
-        sys.excepthook = lambda *_: None  # it has been told
-        raise
+        status = -signal.SIGINT if isinstance(fault, KeyboardInterrupt) else 1
+    _end(status)
+
+
+def _end(status: int) -> None:
+    """As the interpreter ends, but for taking apart what was imported: that is 0.8 s of CPU."""
+    shutdown: Any = threading
+    shutdown._shutdown()  # waits for threads
+    atexit._run_exitfuncs()
+    # Frozen objects, those of the imports, are not among these.
+    files = [one for one in gc.get_objects() if issubclass(type(one), _WRITERS)]
+    for one in [*files, sys.stdout, sys.stderr]:
+        with contextlib.suppress(OSError, ValueError):  # closed, or the disk is full
+            one.flush()
+    if status < 0:
+        signal.signal(-status, signal.SIG_DFL)
+        os.kill(os.getpid(), -status)
+    os._exit(status)
