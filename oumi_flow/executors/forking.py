@@ -244,9 +244,9 @@ def _run_program(program: str, source: bytes, argv: list[str]) -> None:
         exec(compile(source, program, "exec"), main.__dict__)
     except SystemExit as asked:
         if asked.code is not None and not isinstance(asked.code, int):
-            print(asked.code, file=sys.stderr)
+            os.write(2, f"{asked.code}\n".encode(errors="backslashreplace"))
         status = asked.code & 0xFF if isinstance(asked.code, int) else int(asked.code is not None)
-    except BaseException as fault:
+    except BaseException as fault:  # noqa: BLE001 - told, as the interpreter would
         trace = fault.__traceback__
         fault.__traceback__ = trace and trace.tb_next
         sys.excepthook(type(fault), fault, fault.__traceback__)
