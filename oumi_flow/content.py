@@ -14,6 +14,7 @@ import time
 FINE_NS = 20_000_000
 COARSE_NS = 2_000_000_000
 
+SMALL = 1 << 14  # bytes: one read is all that such a file costs
 _BIG = 1 << 20
 _CHUNK = 1 << 23
 
@@ -32,6 +33,11 @@ def digest_content(descriptor: int, size: int) -> str:
     """The digest of an open file of about `size` bytes, 32 hex digits. Blocks. Raises OSError."""
     from blake3 import blake3
 
+    if size < SMALL:
+        data = os.read(descriptor, SMALL)
+        if len(data) < SMALL:  # less than was asked for: to its end
+            return str(blake3(data).hexdigest(16))
+        os.lseek(descriptor, 0, os.SEEK_SET)
     hasher = blake3(max_threads=blake3.AUTO) if size > _BIG else blake3()
     # Chunks, not a map: a file that is cut while it is mapped kills the process.
     buffer = bytearray(_CHUNK if size > _BIG else max(size + 1, 1 << 14))

@@ -146,12 +146,7 @@ _KINDS: dict[str, type[Event]] = {
 def to_line(event: Event) -> str:
     """One line of JSON, without its newline; what `from_line` takes."""
     # Not `asdict`, which copies deeply: a plan may have ten thousand rows.
-    return json.dumps(
-        {"kind": event.kind, **_values(event)},
-        ensure_ascii=False,
-        separators=(",", ":"),
-        default=_values,
-    )
+    return _encode({"kind": event.kind, **_values(event)})
 
 
 def _values(value: Any) -> dict[str, Any]:
@@ -162,6 +157,9 @@ def _values(value: Any) -> dict[str, Any]:
 @cache
 def _names(cls: Any) -> tuple[str, ...]:
     return tuple(field.name for field in fields(cls))
+
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=_values).encode
 
 
 def from_line(line: str) -> Event | None:

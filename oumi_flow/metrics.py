@@ -21,6 +21,7 @@ from oumi_flow.verbs import model_file, verb
 
 MOST_BYTES = 64 * 1024 * 1024  # of a file that is read for its numbers; beyond, its end only
 LONGEST_LINE = 1024 * 1024
+_HEAD = 256  # bytes, more than the line that a log begins with
 
 # Where a training is or how fast, not how good it is.
 _NOT_RESULTS = frozenset(
@@ -263,7 +264,12 @@ def _of_quantized(job: Job, since: float) -> dict[str, float]:
 
 
 def _of_log(job: Job, since: float) -> dict[str, float]:
-    log = LineFollower(os.path.join(job.folder, "job.log"))
+    path = os.path.join(job.folder, "job.log")
+    with open_at_once(path) as file:
+        data = file.read(_HEAD)
+    if len(data) < _HEAD and data.count(b"\n") == data.startswith(b"# run "):
+        return {}  # it has said nothing: our own first line, if any
+    log = LineFollower(path)
     log.poll()
     return dict(log.metrics)
 

@@ -171,14 +171,18 @@ def trace_of(
     *,
     started: float,
     finished: float,
+    build_key: str = "",
     **rest: Any,
 ) -> Trace:
-    """The trace of a job that has just been made from `inputs`; `rest` are fields of Trace."""
+    """The trace of a job that has just been made from `inputs`; `rest` are fields of Trace.
+
+    `build_key`: of job and inputs, if it is known already.
+    """
     return Trace(
         job=job.name,
         fingerprint=job.fingerprint,
         parts=job.parts,
-        build_key=key_of(job, inputs),
+        build_key=build_key or key_of(job, inputs),
         inputs=inputs,
         input_paths={item.key: item.path for item in job.inputs},
         outputs=outputs,

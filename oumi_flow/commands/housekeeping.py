@@ -180,14 +180,16 @@ def _jobs_below(opened: Opened, doomed: Sequence[str]) -> list[str]:
 def _refuse_living(store: Store, names: Iterable[str], file: str) -> None:
     """Raise Locked for a job whose process outlived its run: only its records lead to it."""
     from oumi_flow.errors import Locked
-    from oumi_flow.executors.handles import is_alive, recorded
+    from oumi_flow.executors.handles import is_alive, read_exit, recorded
 
     for name in names:
         attempt = store.read_attempt(name)
         if attempt is None or not attempt.is_open:
             continue
         handle = recorded(store.paths.job_state(name))
-        if handle is not None and is_alive(handle):
+        if handle is None or read_exit(handle.state_dir, handle.token) is not None:
+            continue
+        if is_alive(handle):
             raise Locked(
                 f'job "{name}" of a lost run still runs (supervisor pid {handle.pid})',
                 hint=f"`oumi-flow run {file}` takes it over, `oumi-flow cancel {file}` stops it",

@@ -13,7 +13,7 @@ import stat as modes
 from collections.abc import Callable, Iterator
 from threading import Lock
 
-from oumi_flow.content import atomic_write, digest_content, sync_folder
+from oumi_flow.content import SMALL, atomic_write, digest_content, sync_folder
 from oumi_flow.disk.files import (
     GONE,
     digest_table,
@@ -190,6 +190,11 @@ class Disk:
         key = f"{path}\0table" if table else path
         remembered = self._recall(key, name, stamp)
         if remembered is not None:
+            return remembered
+        if stamp.size <= SMALL:  # sooner read twice than asked for its real name, and waited for
+            remembered = self._read(path, name, wait, table)
+            if remembered is not None:
+                self._memo[key] = remembered
             return remembered
         key = os.path.realpath(path) + key[len(path) :]
         with self._turn(key):  # of several threads that want the same content, one reads it

@@ -34,6 +34,11 @@ class Warmth:
     env: Mapping[str, str]
 
 
+# The same as a shell's argv, without the shell: words, and files to open in this order. Of each the
+# descriptor, how (<, > or >>) and its path from `cwd`, or & and the descriptor to copy.
+Direct = tuple[tuple[str, ...], Sequence[tuple[int, str, str]]]
+
+
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """One try of a job, with all that its process needs. Never written to disk: `env` has secrets.
@@ -53,6 +58,7 @@ class Attempt:
     mask: tuple[str, ...] = ()  # values to write as **** (those of six characters and more)
     limit: float | None = None  # from the start of its process; None: no timeout
     grace: float = 30.0  # between SIGTERM and SIGKILL
+    direct: Direct | None = None  # tried first; `argv` is for what turns out not to be so plain
     descriptors: tuple[int, ...] = ()  # of token locks; the caller keeps and closes its own
     warmth: Warmth | None = None  # to be forked from such a process, where that can be
     cold: str = ""  # why it is not, in words

@@ -31,7 +31,10 @@ def recorded(state_dir: str) -> Handle | None:
 
 
 def is_alive(handle: Handle) -> bool:
-    """Whether its supervisor runs: that pid, started at that time, since that boot."""
+    """Whether its supervisor runs: that pid, started at that time, since that boot.
+
+    That may look after another attempt by now, if this one has its exit.json.
+    """
     return handle.boot_id == boot_id() and processes.is_alive(handle.pid, handle.start_ticks)
 
 
@@ -67,7 +70,9 @@ def open_attempt(state_dir: str) -> Handle | None:
     except OSError:
         return None
     try:
+        state.lock()  # or one that is about to have a handle looks as if it had none
         attempt = state.read("attempt.json")
+        state.unlock()
         token = attempt.get("token")
         if attempt.get("state", "running") not in _OPEN_STATES or not isinstance(token, str):
             return None
@@ -115,7 +120,10 @@ class Watched:
                 self.pidfd = -1
 
     def has_ended(self) -> bool:
-        return not is_alive(self.handle)
+        return not is_alive(self.handle) or self._told()
+
+    def _told(self) -> bool:
+        return read_exit(self.handle.state_dir, self.token) is not None
 
     def close(self) -> None:
         if self.pidfd >= 0:

@@ -17,7 +17,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from oumi_flow.executors.base import (
@@ -38,7 +38,7 @@ from oumi_flow.executors.handles import (
     settled,
 )
 from oumi_flow.executors.leftovers import stop_bereft, stop_leftovers
-from oumi_flow.executors.orders import line_of, order_of
+from oumi_flow.executors.orders import base_of, line_of, order_of
 from oumi_flow.executors.processes import boot_id, send_signal
 from oumi_flow.executors.server_process import ServerProcess
 from oumi_flow.executors.wire import MAX_DESCRIPTORS
@@ -89,12 +89,12 @@ class LocalExecutor:
             if self._warm is not None or self._cold:
                 return
             try:
-                self._warm = self._start(warmth)
+                self._warm = self._start(warmth, {})
             except OSError as error:
                 self._cold = f"{warmth.python} does not start: {error.strerror}"
 
-    def _start(self, warmth: Warmth | None) -> ServerProcess:
-        server = ServerProcess(self._report_end, warmth)
+    def _start(self, warmth: Warmth | None, base: Mapping[str, str]) -> ServerProcess:
+        server = ServerProcess(self._report_end, base, warmth)
         self._poller.register(server.orders, select.POLLHUP)
         return server
 
@@ -102,15 +102,14 @@ class LocalExecutor:
         if len(attempt.descriptors) > MAX_DESCRIPTORS:
             return Rejected(attempt.token, "could not start: too many GPU tokens at once")
         try:
-            line = order_of(attempt)
+            server = self._server_of(attempt)
+            line = order_of(attempt, server.base)
         except (UnicodeError, ValueError) as error:
             return Rejected(attempt.token, f"could not start: {error}")
-        try:
-            server = self._server_of(attempt)
         except OSError as error:
             return Rejected(attempt.token, f"could not start its supervisor: {error.strerror}")
         if attempt.warmth is not None and server is not self._warm:
-            line = order_of(replace(attempt, cold=self._cold))
+            line = order_of(replace(attempt, cold=self._cold), server.base)
         handle = Handle(
             token=attempt.token,
             job=attempt.job,
@@ -141,7 +140,7 @@ class LocalExecutor:
         if self._server is not None and self._server.is_gone():
             self._drop_server(self._server)
         if self._server is None:
-            self._server = self._start(None)
+            self._server = self._start(None, base_of(attempt))
         return self._server
 
     def _warmed(self, problem: str) -> None:
@@ -337,6 +336,8 @@ class LocalExecutor:
             handle = open_attempt(state_dir)
             if handle is None:
                 continue
+            if read_exit(state_dir, handle.token) is not None:
+                continue  # its supervisor may live on, and look after another one
             if is_alive(handle):
                 alive.append(handle)
             elif read_exit(state_dir, handle.token) is None and handle.boot_id == boot_id():

@@ -63,9 +63,10 @@ def supervisors_at(folders: Iterable[str]) -> list[tuple[int, str]]:
     tops = tuple(os.path.realpath(folder).rstrip("/") + "/" for folder in folders)
     found = []
     for pid, held in _supervisors() if tops else ():
-        below = (path for path in held if f"{path}/".startswith(tops) and os.path.isdir(path))
-        if (path := next(below, None)) is not None:
-            found.append((pid, path))
+        below = [path for path in held if f"{path}/".startswith(tops) and os.path.isdir(path)]
+        if below:
+            # For a moment it also holds the folder that it comes back to from the job's workdir.
+            found.append((pid, max(below, key=lambda p: os.path.lexists(f"{p}/attempt.json"))))
     return found
 
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 
 import oumi_flow
 from oumi_flow.executors.base import TOKEN_LENGTH, TOKEN_VARIABLE, Attempt, Warmth
+from oumi_flow.executors.orders import base_line
 from oumi_flow.executors.spawn import DEFAULTS
 from oumi_flow.executors.wire import ORDERS, REPORTS
 
@@ -24,8 +25,18 @@ _KEPT_VARIABLES = ("PATH", "TMPDIR", TOKEN_VARIABLE)  # the server needs no secr
 class ServerProcess:
     """Our end of the process that forks supervisors."""
 
-    def __init__(self, report_end: socket.socket, warmth: Warmth | None = None) -> None:
-        """Raises OSError when no process can be started."""
+    def __init__(
+        self,
+        report_end: socket.socket,
+        base: Mapping[str, str],
+        warmth: Warmth | None = None,
+    ) -> None:
+        """`base` is an environment to say differences from (orders.py).
+
+        Raises OSError when no process can be started.
+        """
+        self.base = base
+        self._first = base_line(base)  # goes ahead of the first order
         self.ready = warmth is None  # else it takes no order before it says that it is
         self.held: dict[str, Attempt] = {}  # until then, by token
         self.orders, theirs = socket.socketpair()
@@ -40,6 +51,7 @@ class ServerProcess:
 
     def send(self, line: bytes, descriptors: Sequence[int]) -> None:
         """Raises OSError; the server is of no use any more then."""
+        line, self._first = self._first + line, b""
         sent = 0
         if descriptors:
             sent = socket.send_fds(self.orders, [line], list(descriptors))

@@ -1,9 +1,9 @@
 """The server of local jobs: a small program of its own, standard library and siblings only.
 
-One single-threaded server process a run forks one supervisor per attempt (supervision.py), so a
-job costs a fork instead of an interpreter. It takes orders and tells of ends (wire.py), and leaves
-when the orders' socket closes. A supervisor leads a session of its own and owes nothing to server
-or runner: killed -9, they leave it at work.
+One single-threaded server process a run forks the supervisors of attempts (supervision.py), as many
+as there are at a time (company.py), so a job costs neither an interpreter nor, mostly, a fork. It
+takes orders and tells of ends (wire.py), and leaves when the orders' socket closes. A supervisor
+leads a session of its own and owes nothing to server or runner: killed -9, they leave it at work.
 
 Knows nothing of plans, markers, GPUs. What it imports of oumi_flow is what supervisors are made
 of, and that imports the standard library alone: every import is paid for by every run.
@@ -21,12 +21,13 @@ import socket
 from collections import deque
 from collections.abc import Callable
 
+from oumi_flow.executors.company import MOST_ATTEMPTS, Company, asked_to_stop, next_line
 from oumi_flow.executors.cores import Cores
 from oumi_flow.executors.hearing import CAUGHT, drain, hear_signals, noticed
 from oumi_flow.executors.memory_killer import MemoryKiller
-from oumi_flow.executors.processes import SERVER, SUPERVISOR, boot_id, send_signal
+from oumi_flow.executors.processes import SERVER, SUPERVISOR, boot_id
 from oumi_flow.executors.supervision import Supervision
-from oumi_flow.executors.wire import MAX_DESCRIPTORS, ORDERS, REPORTS
+from oumi_flow.executors.wire import MAX_DESCRIPTORS, ORDERS, REPORTS, to_bytes
 
 TYPE_CHECKING = False  # an import that is an eighth of the server's start
 if TYPE_CHECKING:
@@ -61,8 +62,8 @@ class Server:
         self.wakeup = hear_signals()
         self.buffer = b""
         self.descriptors: deque[int] = deque()  # come with orders not read to their end yet
-        self.supervisors: dict[int, str] = {}  # pid -> token
-        self.pids: dict[str, int] = {}
+        self.company = Company()
+        self.base: dict[bytes, bytes] = {}  # the environment that orders say differences from
         self.unsaid: deque[bytes] = deque()
 
     def serve(self) -> None:
@@ -70,13 +71,17 @@ class Server:
         poller = select.poll()
         poller.register(self.orders, select.POLLIN)
         poller.register(self.wakeup, select.POLLIN)
+        poller.register(self.company.freed, select.POLLIN)
         while True:
             ready = {fd for fd, _ in poller.poll(100 if self.unsaid else None)}
+            if self.company.freed in ready:
+                self.company.note_freed()
             if self.wakeup in ready:
                 drain(self.wakeup)
                 self._reap()
             self._say()
             if self.orders.fileno() in ready and not self._take_orders():
+                self.company.dismiss()
                 return
 
     def _take_orders(self) -> bool:
@@ -90,34 +95,43 @@ class Server:
         for line in lines:
             order = json.loads(line)
             if "cancel" in order:
-                self._cancel(order["cancel"], order["now"])
+                number = signal.SIGUSR1 if order["now"] else signal.SIGTERM
+                self.company.ask(order["cancel"], number)
+            elif "base" in order:
+                pairs = order["base"].items()
+                self.base = {to_bytes(name): to_bytes(value) for name, value in pairs}
             else:
-                self._start(
-                    order["start"],
-                    [self.descriptors.popleft() for _ in range(order["descriptors"])],
-                )
+                come = [self.descriptors.popleft() for _ in range(order["descriptors"])]
+                if not self.company.hand_over(order["start"]["token"], line, come):
+                    self._fork(order["start"], come)
+                for fd in come:
+                    os.close(fd)
         return True
 
-    def _start(self, order: dict[str, Any], descriptors: list[int]) -> None:
+    def _fork(self, order: dict[str, Any], descriptors: list[int]) -> None:
         token: str = order["token"]
+        ends: tuple[socket.socket, ...] = ()
         # Signals wait until the child has its own way of hearing them.
         signal.pthread_sigmask(signal.SIG_BLOCK, CAUGHT)
         try:
+            ends = channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             pid = os.fork()
         except OSError as error:
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
             self._tell({"token": token, "error": f"could not start: {error.strerror}"})
             pid = -1
         if pid == 0:
-            self._become_supervisor(order, descriptors)
+            channel.close()
+            self._become_supervisor(order, descriptors, theirs)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        for fd in descriptors:
-            os.close(fd)
+        for end in ends[0 if pid < 0 else 1 :]:
+            end.close()
         if pid > 0:
-            self.supervisors[pid] = token
-            self.pids[token] = pid
+            self.company.hire(pid, channel, token)
 
-    def _become_supervisor(self, order: dict[str, Any], descriptors: list[int]) -> None:
+    def _become_supervisor(
+        self, order: dict[str, Any], descriptors: list[int], channel: socket.socket
+    ) -> None:
         """Returns never. A job that is forked from here leaves by what `Forge.start` raises."""
         status, pid = 1, os.getpid()
         try:
@@ -127,23 +141,45 @@ class Server:
             self.orders.close()
             for fd in (self.wakeup, *self.descriptors):
                 os.close(fd)
-            report = Supervision(
-                order, descriptors, self.boot, self.host, self.killer, self.cores, self.forge
-            ).run()
-            for fd in descriptors:
-                os.close(fd)  # the tree is gone: whoever waits for the token need not wait for us
-            self.reports.send(json.dumps(report).encode())
-            status = 0
+            self.company.leave()
+            self.wakeup = hear_signals()
+            # Who has forked a job by itself, with all that was imported for it, is not used again.
+            for left in reversed(range(1 if self.forge is not None else MOST_ATTEMPTS)):
+                stays = self._look_after(order, descriptors, left > 0)
+                # Another order may be on its way to one who was free: then all is not well.
+                status = 4 if stays else 0
+                found = next_line(channel, self.wakeup) if stays else None
+                if found is None:
+                    break
+                order, descriptors = json.loads(found[0])["start"], found[1]
         except OSError:
             status = 3  # nobody listens
         finally:
             if os.getpid() == pid:
                 os._exit(status)
 
-    def _cancel(self, token: str, now: bool) -> None:
-        pid = self.pids.get(token)
-        if pid is not None:
-            send_signal(pid, signal.SIGUSR1 if now else signal.SIGTERM)
+    def _look_after(self, order: dict[str, Any], descriptors: list[int], may_stay: bool) -> bool:
+        """One attempt from start to end; whether we are free for another. Raises OSError."""
+        attempt = Supervision(
+            order,
+            descriptors,
+            self.boot,
+            self.host,
+            self.killer,
+            self.cores,
+            self.wakeup,
+            self.base,
+            self.forge,
+        )
+        report = attempt.run()
+        for fd in descriptors:
+            os.close(fd)  # the tree is gone: whoever waits for the token need not wait for us
+        stays = may_stay and attempt.is_spotless and not asked_to_stop(self.wakeup)
+        self.reports.send(json.dumps(report).encode())
+        if stays:
+            # Not before the report: whoever dies in between must not count as having told it.
+            self.company.tell_free()
+        return stays
 
     def _reap(self) -> None:
         while True:
@@ -153,8 +189,7 @@ class Server:
                 return
             if not pid:
                 return
-            token = self.supervisors.pop(pid, "")
-            self.pids.pop(token, None)
+            token = self.company.gone(pid)
             if token and status:
                 self._tell({"token": token, "gone": True})
 

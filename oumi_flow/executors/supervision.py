@@ -1,9 +1,10 @@
 """One attempt of a job, from the record of who looks after it to exit.json.
 
-Lives in a process of its own, forked by the server (supervise.py), in a session of its own and
-subreaper of all that the job starts: keeps timeout and grace, masks the log where there are
-secrets, leaves no process of the job behind. SIGTERM asks it to stop the job politely, a second
-one (or SIGUSR1) to kill it. Knows its order and nothing else; standard library only.
+Lives in a process forked by the server (supervise.py), which looks after one attempt at a time, in
+a session of its own and subreaper of all that the job starts: keeps timeout and grace, masks the
+log where there are secrets, leaves no process of the job behind. SIGTERM asks it to stop the job
+politely, a second one (or SIGUSR1) to kill it. Knows its order and nothing else; standard library
+only.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ import select
 import signal
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from oumi_flow.executors.cores import Cores
 from oumi_flow.executors.files import slurp, write_all
-from oumi_flow.executors.hearing import STOPPERS, drain, hear_signals
+from oumi_flow.executors.hearing import STOPPERS, drain
 from oumi_flow.executors.mask import SHORTEST_MASKED, Masker
 from oumi_flow.executors.memory_killer import MemoryKiller
 from oumi_flow.executors.processes import (
@@ -28,7 +29,14 @@ from oumi_flow.executors.processes import (
     send_signal,
     start_ticks_in,
 )
-from oumi_flow.executors.spawn import CannotStart, find_program, spawn, why_not
+from oumi_flow.executors.spawn import (
+    CannotStart,
+    close_all,
+    find_program,
+    open_all,
+    spawn,
+    why_not,
+)
 from oumi_flow.executors.state_dir import Refused, StateDir
 from oumi_flow.executors.wire import to_bytes
 
@@ -54,7 +62,7 @@ if TYPE_CHECKING:
 FORMAT = 1  # of exit.json
 _CHUNK = 1 << 16  # bytes
 _CHUNKS_AT_ONCE = 16  # then the clock and the signals have their turn
-_LONGEST_WAIT = 86400.0  # seconds; poll(2) takes no number of any size
+_LONGEST_WAIT = 10.0  # seconds; then a look, in case that a wake-up was lost
 
 
 class Supervision:
@@ -68,8 +76,14 @@ class Supervision:
         host: str,
         killer: MemoryKiller,
         cores: Cores,
+        wakeup: int,
+        base: Mapping[bytes, bytes],
         forge: Forge | None = None,
     ) -> None:
+        """`base` is the environment that the order says differences from.
+
+        From `wakeup` the signals that came can be read.
+        """
         self.order = order
         self.token: str = order["token"]
         self.descriptors = descriptors
@@ -96,10 +110,23 @@ class Supervision:
         self.kill_at: float | None = None  # monotonic; None: nobody has been asked to stop
         self.kill_pause = 0.01
         self.refusals = 0
-        self.wakeup = hear_signals()
+        self.wakeup = wakeup
+        self.base = base
 
     def run(self) -> dict[str, Any]:
-        """The whole attempt. Returns what to report."""
+        """The whole attempt. Returns what to report; nothing of it is open or left then."""
+        if self.forge is not None:
+            return self._run()  # all goes with this process, and a job forked from it comes by here
+        try:
+            return self._run()
+        finally:
+            if self.state is not None:
+                self.state.close()
+            for fd in (self.log, self.pipe):
+                if fd >= 0:
+                    os.close(fd)
+
+    def _run(self) -> dict[str, Any]:
         try:
             self._begin()
         except Refused as refused:
@@ -112,6 +139,15 @@ class Supervision:
         self._leave_exit_json(report)
         return report
 
+    @property
+    def is_spotless(self) -> bool:
+        """Whether this process may look after another attempt: nothing of this one clings to it.
+
+        Neither a process that could not be stopped, nor a signal that may be followed by another,
+        nor secrets.
+        """
+        return not (self.asked or self.error or self.refusals or self.masker or self.order["mask"])
+
     # starting
 
     def _begin(self) -> None:
@@ -122,23 +158,46 @@ class Supervision:
             raise CannotStart(f"attempt.json: {error.strerror}") from error
         self.log = self._open_log()
         output = self._open_mask() or self.log
-        cwd = to_bytes(self.order["cwd"])
-        try:
-            os.chdir(cwd)  # this process is the job's own
-        except OSError as error:
-            raise CannotStart(f"its workdir {os.fsdecode(cwd)}: {error.strerror}") from error
         self._read_signals()
         if self.cancelled:
             return
         self.kills_before = self.killer.count()
         self.started = time.time()
         self.began = time.monotonic()
-        self.main = self._spawn(output)
+        with self._in_workdir():
+            self.main = self._spawn(output)
         if output != self.log:
             os.close(output)
         else:
             os.close(self.log)
             self.log = -1
+
+    @contextlib.contextmanager
+    def _in_workdir(self) -> Iterator[None]:
+        """What is started within starts there. The folder need not be there any longer."""
+        cwd = to_bytes(self.order["cwd"])
+        if cwd == b".":
+            yield
+            return
+        if self.forge is not None:  # there is no way back for a job that is forked from here
+            try:
+                os.chdir(cwd)
+            except OSError as error:
+                raise CannotStart(f"its workdir {os.fsdecode(cwd)}: {error.strerror}") from error
+            yield
+            return
+        here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            try:
+                os.chdir(cwd)
+            except OSError as error:
+                raise CannotStart(f"its workdir {os.fsdecode(cwd)}: {error.strerror}") from error
+            try:
+                yield
+            finally:
+                os.fchdir(here)
+        finally:
+            os.close(here)
 
     def _handle(self) -> dict[str, Any]:
         return {
@@ -179,10 +238,31 @@ class Supervision:
         return output
 
     def _spawn(self, output: int) -> int:
-        argv = [to_bytes(word) for word in self.order["argv"]]
-        env = {to_bytes(name): to_bytes(value) for name, value in self.order["env"].items()}
+        env = dict(self.base)
+        for name in self.order["without"]:
+            env.pop(to_bytes(name), None)
+        for name, value in self.order["env"].items():
+            env[to_bytes(name)] = to_bytes(value)
         for fd in self.descriptors:
             os.set_inheritable(fd, True)
+        if (direct := self.order["direct"]) is not None:
+            # Whatever is in the way is for the shell to meet, which has its words for it.
+            with contextlib.suppress(OSError, CannotStart):
+                copies = open_all(direct[1])
+                try:
+                    return self._start(direct[0], env, output, copies)
+                finally:
+                    close_all(copies)
+        return self._start(self.order["argv"], env, output, ())
+
+    def _start(
+        self,
+        words: Sequence[str],
+        env: dict[bytes, bytes],
+        output: int,
+        copies: Sequence[tuple[int, int]],
+    ) -> int:
+        argv = [to_bytes(word) for word in words]
         program = find_program(argv[0], env.get(b"PATH", os.fsencode(os.defpath)))
         if self.forge is not None:
             self.cold = self.forge.why_cold(env)
@@ -190,7 +270,7 @@ class Supervision:
             with self.cores.allowed():
                 if self.forge is not None and not self.cold:
                     return self.forge.start(program, argv, env, output, self.descriptors)
-                return spawn(program, argv, env, output)
+                return spawn(program, argv, env, output, copies)
         except OSError as error:
             raise CannotStart(why_not(program, error)) from error
 
@@ -241,7 +321,8 @@ class Supervision:
         poller.register(self.wakeup, select.POLLIN)
         if self.pipe >= 0:
             poller.register(self.pipe, select.POLLIN)
-        poller.poll(None if seconds is None else min(seconds, _LONGEST_WAIT) * 1000 + 1)
+        seconds = _LONGEST_WAIT if seconds is None else min(seconds, _LONGEST_WAIT)
+        poller.poll(seconds * 1000 + 1)
         self._read_signals()
         self._relay(_CHUNKS_AT_ONCE)
 

@@ -10,7 +10,9 @@ import socket
 import sys
 from collections.abc import Mapping
 
+from oumi_flow import verbs
 from oumi_flow.errors import FlowError
+from oumi_flow.executors.base import Direct
 from oumi_flow.load.secrets import fill_secrets
 from oumi_flow.model import Job
 from oumi_flow.runner.terms import Lease
@@ -29,12 +31,19 @@ class Children:
         self._environ = environ
         self._base = {**environ, **_FIXED, "PATH": _path(environ)}
         self._oumi = oumi
+        self._taught = verbs.teaches(environ)
 
     def argv(self, job: Job, is_shell: bool, extra: tuple[str, ...] = ()) -> tuple[str, ...]:
         words = job.command.argv
         if not is_shell and words[0] == "oumi":
             words = self._oumi + words[1:]
         return words + extra
+
+    def direct(self, job: Job, argv: tuple[str, ...]) -> Direct | None:
+        """The same without the shell that `argv` begins with, if it means the same."""
+        if self._taught or verbs.teaches(job.command.env):
+            return None
+        return verbs.without_shell(argv)
 
     def env(self, job: Job, number: int, lease: Lease | None) -> dict[str, str]:
         """The full environment. Raises FlowError when a secret is not set any more."""

@@ -264,11 +264,12 @@ class Loop:
 
     def _has_slot(self, request: GpuRequest | None = _ANY_GPU) -> bool:
         # One that waits for its upstreams must not take the slot that these need.
-        deciding = sum(
-            job in self.states and self.states[job] is _S.READY for job in self._lost.open
-        )
-        busy = self.states.counts[_S.RUNNING] + deciding + len(self._lost.leaving)
-        free = self._options.max_parallel - busy
+        free = self._options.max_parallel - self.states.counts[_S.RUNNING]
+        if free > 0 and (self._lost.open or self._lost.busy):
+            free -= len(self._lost.leaving)
+            free -= sum(
+                job in self.states and self.states[job] is _S.READY for job in self._lost.open
+            )
         if request is None and self._gpu_jobs and free > 0:
             return free > self._slots_kept - self._leasing.busy
         return free > 0

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from queue import Empty
 from typing import Any
 
@@ -16,6 +15,7 @@ from oumi_flow.errors import FlowError
 from oumi_flow.events import Event, RunFinished
 from oumi_flow.executors.base import Executor, Handle
 from oumi_flow.model import Plan
+from oumi_flow.runner.crew import Crew
 from oumi_flow.runner.leasing import Leasing, Tokens
 from oumi_flow.runner.loop import Loop
 from oumi_flow.runner.pilot import Pilot
@@ -48,12 +48,10 @@ def run(
     teller = emit if isinstance(emit, Teller) else Teller([emit])
     inbox = stop.inbox
     pilot = Pilot(executor, inbox.put)
-    workers = ThreadPoolExecutor(
-        min(_MOST_WORKERS, options.max_parallel + 4), thread_name_prefix="worker"
-    )
+    workers = Crew(min(_MOST_WORKERS, options.max_parallel + 4))
 
     def defer(call: Callable[[], Message], instead: Callable[[str], Message]) -> None:
-        workers.submit(_in_worker, call, instead, inbox.put)
+        workers.submit(lambda: _in_worker(call, instead, inbox.put))
 
     loop = Loop(
         plan,
@@ -70,7 +68,7 @@ def run(
     try:
         _drive(loop, stop, control, options.control_every, clock)
     finally:
-        workers.shutdown(wait=True)
+        workers.close()
         pilot.close()
     return teller.tell(loop.result())
 

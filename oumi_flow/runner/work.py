@@ -162,8 +162,8 @@ class Work:
         opened = LastAttempt(
             self._run_id, number, "starting", "", build_key, secrets.token_hex(8), began, gpus=gpus
         )
-        self._store.make_folder(job.name)
-        before = None if spec.is_shell else self._unfinished(step, number)
+        fresh = self._store.make_folder(job.name)
+        before = None if spec.is_shell or fresh else self._unfinished(step, number)
         goes_on = before is not None and resume.may_continue(before, build_key)
         if before is not None and goes_on:
             opened = replace(opened, since=before.since or before.started)
@@ -173,9 +173,9 @@ class Work:
         cleared = spec.is_shell or goes_on
         self._store.write_attempt(job.name, opened if cleared else replace(opened, build_key=""))
         notes: tuple[str, ...] = ()
-        if number == 1:
+        if number == 1 and not fresh:
             notes = self._reuse.make_way(step, build_key)
-        else:
+        elif not fresh:
             self._store.remove_marker(job.name)
         self._keys.pop(job.name, None)
         checkpoint = ""
@@ -184,7 +184,8 @@ class Work:
         if not cleared:
             self._store.write_attempt(job.name, opened)
         self._make_parents(job)
-        self._forget_progress(job, keep_history=bool(checkpoint))
+        if not fresh:
+            self._forget_progress(job, keep_history=bool(checkpoint))
         log = self._begin_log(job, number, began)
         extra: tuple[str, ...] = ()
         if checkpoint:
@@ -192,12 +193,14 @@ class Work:
             if not os.path.isabs(path):
                 path = os.path.relpath(path, job.command.cwd)
             extra = (f"--{spec.resume}={path}",)
+        argv = self._children.argv(job, spec.is_shell, extra)
         attempt = Attempt(
             run_id=self._run_id,
             job=job.name,
             number=number,
             token=opened.token,
-            argv=self._children.argv(job, spec.is_shell, extra),
+            argv=argv,
+            direct=self._children.direct(job, argv) if spec.is_shell else None,
             cwd=job.command.cwd,
             env=env,
             state_dir=self._store.paths.job_state(job.name),
@@ -404,6 +407,7 @@ class Work:
             job,
             prepared.inputs,
             outputs,
+            build_key=prepared.build_key,
             started=exit.started or prepared.began,
             finished=exit.finished or self._now(),
             run_id=prepared.attempt.run_id,

@@ -97,11 +97,13 @@ class Store(Traces):
 
     # One job's files
 
-    def make_folder(self, job: str) -> str:
-        """Make a job's folder and its state folder; returns the former. Raises FlowError."""
+    def make_folder(self, job: str) -> bool:
+        """Make a job's folder and its state folder. Raises FlowError.
+
+        Returns whether there was no state folder, and so nothing of an earlier attempt in it.
+        """
         self.files.make_folder(self.paths.job_folder(job))
-        self.files.make_folder(self.paths.job_state(job))
-        return self.paths.job_folder(job)
+        return self.files.make_folder(self.paths.job_state(job))
 
     def copy_config(self, job: str, source: str, expected: Stamp | None = None) -> str:
         """Copy the config that was planned to where the job reads it; returns that path.

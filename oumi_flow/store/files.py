@@ -10,7 +10,7 @@ import errno
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from oumi_flow.disk import atomic_write
@@ -74,22 +74,26 @@ class Files:
     def mode(self) -> int:
         return 0o600 if self.private else 0o666
 
-    def make_folder(self, path: str, exit_code: int = JOBS_FAILED) -> None:
-        """Make a state folder and its parents. Raises FlowError."""
+    def make_folder(self, path: str, exit_code: int = JOBS_FAILED) -> bool:
+        """Make a state folder and its parents; False: it is there already. Raises FlowError."""
         self._ask_leave()
-        if os.path.isdir(path):
-            return
-        parent = os.path.dirname(path)
+        mode = 0o700 if self.private else 0o777
         with told(path, "make the folder", exit_code):
-            if STATE in parent.split("/"):
-                self.make_folder(parent, exit_code)
-            elif parent:
-                os.makedirs(parent, exist_ok=True)
             try:
-                os.mkdir(path, 0o700 if self.private else 0o777)
-            except FileExistsError:
+                os.mkdir(path, mode)
+            except FileNotFoundError:
+                parent = os.path.dirname(path)
+                if STATE in parent.split("/"):
+                    self.make_folder(parent, exit_code)
+                elif parent:
+                    os.makedirs(parent, exist_ok=True)
+                with suppress(FileExistsError):
+                    os.mkdir(path, mode)
+            except OSError:  # most often it is there, whatever else could be said against making it
                 if not os.path.isdir(path):
                     raise
+                return False
+        return True
 
     def write(self, path: str, data: bytes, *, durable: bool = False) -> None:
         """Put a whole file in place, making its folder if needed. Raises FlowError."""
@@ -144,7 +148,7 @@ class Files:
 
 def to_json(value: Any) -> bytes:
     """One line. ASCII, as file names may hold bytes that are no UTF-8."""
-    return json.dumps(value, separators=(",", ":"), default=_plain).encode("ascii") + b"\n"
+    return _encode(value).encode("ascii") + b"\n"
 
 
 def parse(data: bytes) -> Any:
@@ -186,3 +190,6 @@ def read_json(path: str) -> dict[str, Any] | None:
 def _plain(value: Any) -> Any:
     """What json does not know: read-only mappings."""
     return dict(value)
+
+
+_encode = json.JSONEncoder(separators=(",", ":"), default=_plain).encode  # made once, not per call

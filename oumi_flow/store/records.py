@@ -21,6 +21,7 @@ from oumi_flow.model import (
 )
 
 _TRACE_FIELDS = tuple(field.name for field in fields(Trace))
+_ATTEMPT_FIELDS = tuple(field.name for field in fields(LastAttempt))
 # Large and rarely asked for: an index row leaves them in the marker.
 _IN_MARKER_ONLY = frozenset({"parts", "metrics"})
 _EVIDENCE_FIELDS = frozenset({"inputs", "outputs"})
@@ -167,7 +168,7 @@ def trace_from_row(
 
 
 def attempt_to_json(attempt: LastAttempt) -> dict[str, Any]:
-    return {field.name: getattr(attempt, field.name) for field in fields(LastAttempt)}
+    return {name: getattr(attempt, name) for name in _ATTEMPT_FIELDS}
 
 
 def attempt_from_json(record: Mapping[str, Any]) -> LastAttempt | None:

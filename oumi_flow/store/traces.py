@@ -31,6 +31,8 @@ from oumi_flow.store.records import (
 
 _MAGIC = b"oumi-flow index "
 _NO_PAST = Past()
+# States of an attempt that has no handle yet, or needs none any more.
+_NO_HANDLE = ("starting", "done")
 # Jobs that took so long have their markers written through to the disk.
 _DEAR_S = 1.0
 
@@ -165,14 +167,15 @@ class Traces:
         self._index().pop(job, None)
 
     def write_attempt(self, job: str, attempt: LastAttempt, handle: Any = None) -> None:
-        """Record the latest attempt. A handle already recorded for the same token is kept.
+        """Record the latest attempt. A handle already recorded for the same token is kept, but of
+        one that is done.
 
         To be called before the attempt is submitted and once it has ended, not in between: that
         time belongs to the supervisor, which adds the handle. Of one that is done the marker
         speaks, so its record may be torn by a crash. Raises FlowError.
         """
         path = self._paths.attempt(job)
-        if handle is None and attempt.token:
+        if handle is None and attempt.token and attempt.state not in _NO_HANDLE:
             before = read_json(path) or {}
             if before.get("token") == attempt.token:
                 handle = before.get("handle")

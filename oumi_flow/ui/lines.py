@@ -214,6 +214,8 @@ class Teller:
         return "  " + cells.fit(text, room, self._theme.more)
 
     def _flow(self, line: Line, words: Iterable[Span] = ()) -> list[Line]:
+        if not self._theme.width:
+            return [line]
         hang = self._hang()
         longest = max((cells.width(w) for _, text in words for w in text.split()), default=0)
         # A path or name that is too long for the room under the words gets more of the row.

@@ -76,6 +76,8 @@ class Theme:
 
     def text(self, text: str) -> str:
         """`text` made harmless, in characters that the stream has."""
+        if text.isascii() and text.isprintable():
+            return text
         text = cells.clean(text)
         if self.unicode or text.isascii():
             return text
@@ -89,7 +91,9 @@ class Theme:
     def paint(self, style: str, text: str) -> str:
         """Harmless `text` in that style."""
         text = self.text(text)
-        code = _SGR.get(style) if self.color else None
+        if not self.color:
+            return text
+        code = _SGR.get(style)
         return f"\x1b[{code}m{text}\x1b[0m" if code and text else text
 
     def render(self, line: Iterable[Span]) -> str:

@@ -5,6 +5,7 @@ stale.
 """
 
 from oumi_flow.verbs.command import Arg, build_command, normal_args, parse_args, shell_command
+from oumi_flow.verbs.plain import teaches, without_shell
 from oumi_flow.verbs.results import (
     counted_path,
     done,
@@ -31,5 +32,7 @@ __all__ = [
     "publish_results",
     "shell_command",
     "task_results",
+    "teaches",
     "verb",
+    "without_shell",
 ]

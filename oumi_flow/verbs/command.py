@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from oumi_flow.errors import FlowError
+from oumi_flow.verbs.plain import PLAIN, SHELL_WORDS
 from oumi_flow.verbs.table import CliOption, VerbSpec
 
 # Finds a program of that name on PATH.
@@ -134,18 +135,6 @@ def build_command(
     return tuple(words)
 
 
-# What bash itself runs or reads: a text that starts with one of these needs a shell.
-_BASH = """
-! . : [ [[ ]] { } alias bg bind break builtin caller case cd command compgen complete compopt
-continue coproc declare dirs disown do done echo elif else enable esac eval exec exit export
-false fc fg fi for function getopts hash help history if in jobs kill let local logout mapfile
-popd printf pushd pwd read readarray readonly return select set shift shopt source suspend test
-then time times trap true type typeset ulimit umask unalias unset until wait while
-"""
-_SHELL_WORDS = frozenset(_BASH.split())
-_PLAIN = re.compile(r"[\w@%+:,./-]+(?:[ \t]+[\w@%+=:,./-]+)*\Z")
-
-
 def shell_command(run: str | Sequence[str], which: Which | None = None) -> tuple[str, ...]:
     """The argv of a `run:`; `which` finds programs on PATH (default: as they are now).
 
@@ -159,7 +148,7 @@ def shell_command(run: str | Sequence[str], which: Which | None = None) -> tuple
     if not isinstance(run, str):
         return tuple(run)
     text = run.strip()
-    if _PLAIN.match(text):
+    if PLAIN.match(text):
         words = text.split()
         if _is_program(words[0], find):
             return tuple(words)
@@ -169,7 +158,7 @@ def shell_command(run: str | Sequence[str], which: Which | None = None) -> tuple
 
 
 def _is_program(word: str, which: Which) -> bool:
-    if word in _SHELL_WORDS:
+    if word in SHELL_WORDS:
         return False
     if "/" in word:
         # A relative one is relative to the job's workdir, which is not known here.

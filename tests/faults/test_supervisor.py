@@ -27,6 +27,7 @@ from oumi_flow.executors.handles import is_alive, read_exit, recorded
 from oumi_flow.executors.leftovers import stop_leftovers
 from oumi_flow.executors.local import LocalExecutor
 from oumi_flow.executors.spawn import spawn
+from oumi_flow.verbs import without_shell
 
 T = TypeVar("T")
 PATIENCE = 60.0  # seconds
@@ -82,7 +83,7 @@ class Space:
         folder.mkdir(parents=True, exist_ok=True)
         token = secrets.token_hex(8)
         intent = {"token": token, "state": "starting", "run_id": "r", "number": 1}
-        (folder / "attempt.json").write_text(json.dumps(intent))
+        (folder / "attempt.json").write_text(json.dumps(intent) + "\n")
         values: dict[str, Any] = {
             "run_id": "r",
             "job": job,
@@ -166,6 +167,56 @@ def test_a_job_gets_its_environment_folder_and_nothing_to_read(space: Space) -> 
     left = json.loads((space.state_dir("a") / "exit.json").read_text())
     assert Exit.from_json(left) == end
     assert left["format"] == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "cat in",
+        "cat in absent > out",
+        "cat < in > d/out 2>&1",
+        "cat in >> in2",
+        "sh -c false 2>err",
+        "cat > /dev/null < in",
+        "echo a b > out",
+        "env --absent > out 2>> err",
+        "./tale > out",  # no #! line: a shell runs it all the same
+        "cat in > no/out",
+        "cat < no",
+        "cat in > d",
+        "absent > out",
+    ],
+)
+def test_without_its_shell_a_text_does_the_same(space: Space, text: str) -> None:
+    argv = ("bash", "-euo", "pipefail", "-c", text)
+    env = {"PATH": os.environ["PATH"], "LC_ALL": "C"}
+    seen = []
+    for name, direct in (("with", None), ("without", without_shell(argv))):
+        place = space.root / name
+        (place / "d").mkdir(parents=True)
+        for file in ("in", "in2"):
+            (place / file).write_text(f"{file}\n")
+        (place / "tale").write_text("echo from a tale\n")
+        (place / "tale").chmod(0o755)
+        handle = space.submit(name, argv, cwd=str(place), env=env, direct=direct)
+        end = space.end(handle)
+        files = {
+            str(file.relative_to(place)): (file.read_text(), file.stat().st_mode)
+            for file in sorted(place.rglob("*"))
+            if file.is_file()
+        }
+        seen.append((end.code, end.signal, end.error, space.log(name), files))
+    assert (name, direct is not None) == ("without", True)
+    assert seen[0] == seen[1]
+
+
+def test_the_shell_is_started_only_for_what_it_is_needed_for(space: Space) -> None:
+    os.mkfifo(space.root / "fifo")
+    argv = ("bash", "-c", "echo sh")
+    for job, file, said in (("a", "plain", ""), ("b", "no/way", "sh\n"), ("c", "fifo", "sh\n")):
+        direct = (("true",), [(1, ">", file)])
+        assert space.end(space.submit(job, argv, direct=direct)).code == 0
+        assert space.log(job) == said, file
 
 
 def test_a_log_that_has_a_head_is_appended_to(space: Space) -> None:

@@ -20,8 +20,9 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+
+from oumi_flow.runner.crew import Crew
 
 # All that changes what others can see: files, locks, processes, messages.
 CALLS = (
@@ -117,12 +118,12 @@ class Tracer:
 
 def use_one_worker() -> None:
     """Or each run would share its work out to threads in another way, and count otherwise."""
-    begin = ThreadPoolExecutor.__init__
+    begin = Crew.__init__
 
-    def alone(pool: Any, max_workers: int | None = None, *args: Any, **more: Any) -> None:
-        begin(pool, 1, *args, **more)
+    def alone(crew: Crew, size: int) -> None:
+        begin(crew, 1)
 
-    ThreadPoolExecutor.__init__ = alone  # type: ignore[method-assign, assignment]
+    Crew.__init__ = alone  # type: ignore[method-assign, assignment]
 
 
 def _is_traced(tid: int) -> bool:

@@ -92,6 +92,28 @@ def test_a_claimed_attempt_keeps_its_intent_and_its_mode(tmp_path: Path) -> None
     assert found.pid == 7
 
 
+@pytest.mark.parametrize("case", ["as the loop writes it", "linked", "long", "no newline"])
+def test_a_handle_is_added_where_the_attempt_lies_if_that_is_safe(
+    tmp_path: Path, case: str
+) -> None:
+    path, copy = tmp_path / "attempt.json", tmp_path / "backup.json"
+    intent = {"token": "t1", "detail": "x" * (4080 if case == "long" else 1)}
+    path.write_text(json.dumps(intent) + ("" if case == "no newline" else "\n"))
+    if case == "linked":
+        os.link(path, copy)
+    before = path.stat().st_ino
+    state = StateDir(str(tmp_path))
+    state.claim("t1", {"token": "t1", "pid": 7})
+    assert json.loads(path.read_text()) == {**intent, "handle": {"token": "t1", "pid": 7}}
+    assert (path.stat().st_ino == before) is (case == "as the loop writes it")
+    assert not copy.exists() or json.loads(copy.read_text()) == intent
+    with pytest.raises(Refused):
+        state.claim("t2", {"token": "t2"})
+    state.claim("t1", {"token": "t1", "pid": 8})
+    assert json.loads(path.read_text())["handle"]["pid"] == 8
+    state.close()
+
+
 def test_only_one_of_claim_and_revoke_can_win(tmp_path: Path) -> None:
     first = intend(tmp_path / "a")
     assert first.revoke("t1") == {}

@@ -25,7 +25,9 @@ from oumi_flow.verbs import (
     normal_args,
     publish_results,
     shell_command,
+    teaches,
     verb,
+    without_shell,
 )
 from oumi_flow.verbs.keys import KeyTable, OumiKeys
 from oumi_flow.verbs.places import choose_place, inside, to_workdir
@@ -274,6 +276,66 @@ def test_a_list_starts_as_it_is(programs: Path) -> None:
 def test_without_bash_sh_takes_the_text(programs: Path) -> None:
     (programs / "bash").unlink()
     assert shell_command("tool | tool") == ("sh", "-eu", "-c", "tool | tool")
+
+
+def direct(text: str) -> tuple[object, ...] | None:
+    return without_shell(("bash", "-euo", "pipefail", "-c", text))
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "files"),
+    [
+        ("tool a > out", "tool a", [(1, ">", "out")]),
+        ("tool >out", "tool", [(1, ">", "out")]),
+        (" tool a=1\t>> d/out <in ", "tool a=1", [(1, ">>", "d/out"), (0, "<", "in")]),
+        ("tool 2 2>err", "tool 2", [(2, ">", "err")]),
+        ("tool > out 2>&1", "tool", [(1, ">", "out"), (2, "&", "1")]),
+        ("tool 2>&1 2>> /dev/null", "tool", [(2, "&", "1"), (2, ">>", "/dev/null")]),
+        ("echo a b", "echo a b", []),
+    ],
+)
+def test_words_and_files_need_no_shell(text: str, words: str, files: list[object]) -> None:
+    assert direct(text) == (tuple(words.split()), tuple(files))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "tool > $OUT",
+        "tool > 'a b'",
+        "tool > a b",
+        "tool>out",
+        "tool 3>out",
+        "tool &> out",
+        "tool >| out",
+        "tool <<< a",
+        "tool <<a",
+        "tool > /dev/tcp/localhost/80",
+        "tool > /dev/stdout",
+        "tool > /proc/self/fd/3",
+        "tool > ~/out",
+        "> out",
+        "X=1 tool > out",
+        "tool | tool > out",
+        "tool\ntool > out",
+        "tool > out\ntool",
+        "tool > out &",
+        "cd > out",
+        "test a > out",
+        "printf a > out",
+        "echo -n a",
+        "",
+    ],
+)
+def test_what_only_a_shell_understands_is_left_to_it(text: str) -> None:
+    assert direct(text) is None
+
+
+def test_a_shell_that_was_taught_words_is_asked() -> None:
+    assert teaches({"PATH": "", "BASH_ENV": "rc"})
+    assert teaches({"BASH_FUNC_tool%%": "() { :; }"})
+    assert not teaches({"PATH": "", "BASH": "x"})
+    assert without_shell(("tool", ">", "out")) is None  # a list is no text
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")

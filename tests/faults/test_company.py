@@ -1,0 +1,168 @@
+"""Supervisors that look after one attempt after the other, and what must not come of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from oumi_flow.executors import processes
+from oumi_flow.executors.base import Handle
+from tests.faults.test_supervisor import Space, lives, space, until
+
+__all__ = ["space"]
+
+
+def free_of(space: Space) -> list[int]:
+    """Supervisors of our server that look after nobody."""
+    server = space.executor._server
+    assert server is not None
+    own = [one for one in processes.all_processes() if one.parent == server.pid and one.lives]
+    busy = {pid for pid, _ in processes.supervisors_at([str(space.root)])}
+    return [one.pid for one in own if one.pid not in busy]
+
+
+def gone(pid: int) -> bool:
+    return not lives(pid)
+
+
+def over(space: Space, job: str, text: str = "true", **more: object) -> Handle:
+    """A job that has ended, with the pid of its supervisor."""
+    handle = space.bash(job, text, **more)
+    space.end(handle)
+    return space.supervisor(handle)
+
+
+def test_one_supervisor_looks_after_one_job_after_the_other(space: Space) -> None:
+    pids = {over(space, f"job{number}", "exit 3").pid for number in range(8)}
+    assert len(pids) == 1
+    before = len(os.listdir(f"/proc/{pids.copy().pop()}/fd"))
+    for number in range(30):
+        over(space, f"more{number}", "sleep 0.01 & exit 0", cwd=str(space.root / "out"))
+    (pid,) = free_of(space)
+    assert {pid} == pids
+    assert len(os.listdir(f"/proc/{pid}/fd")) == before
+    assert os.path.samefile(f"/proc/{pid}/cwd", os.getcwd())
+
+
+def test_as_many_as_run_at_once(space: Space) -> None:
+    for _ in range(2):
+        handles = [space.bash(f"job{n}", "until [ -e go ]; do sleep 0.01; done") for n in range(3)]
+        assert len({space.supervisor(handle).pid for handle in handles}) == 3
+        (space.root / "go").touch()
+        assert [end.code for end in space.ends(handles)] == [0, 0, 0]
+        (space.root / "go").unlink()
+        assert len(until(lambda: free_of(space))) == 3
+
+
+def test_each_job_has_its_own_environment_folder_and_log(space: Space) -> None:
+    path = {"PATH": os.environ["PATH"]}
+    over(space, "a", "export", env={**path, "ONLY_A": "1", "BOTH": "a"})
+    (space.root / "d").mkdir()
+    text = 'pwd; echo "${ONLY_A-none} $BOTH $ONLY_B"'
+    over(space, "b", text, env={**path, "BOTH": "b", "ONLY_B": "2"}, cwd=str(space.root / "d"))
+    assert space.log("b") == f"{space.root}/d\nnone b 2\n"
+
+
+def test_a_supervisor_that_was_asked_to_stop_is_not_given_another_job(space: Space) -> None:
+    first = space.bash("a", "sleep 60")
+    pid = space.supervisor(first).pid
+    space.executor.cancel([first], 0, now=True)
+    assert space.end(first).cancelled
+    assert over(space, "b").pid != pid
+    until(lambda: not lives(pid), "it leaves")
+
+
+def test_a_supervisor_that_knew_secrets_is_not_given_another_job(space: Space) -> None:
+    known = over(space, "a", "echo $S", env={"PATH": os.environ["PATH"], "S": "s3cret-value"},
+                 mask=("s3cret-value",))  # fmt: skip
+    assert over(space, "b").pid != known.pid
+
+
+def test_a_free_supervisor_that_is_killed_costs_no_job(space: Space) -> None:
+    for number, how in enumerate((signal.SIGKILL, signal.SIGTERM)):
+        over(space, f"a{number}")
+        (pid,) = until(lambda: free_of(space))
+        os.kill(pid, how)
+        until(partial(gone, pid), "it is gone")
+        handle = space.bash(f"b{number}", "exit 5")
+        assert space.end(handle).code == 5
+
+
+def test_a_job_that_has_ended_is_over_though_its_supervisor_has_another(space: Space) -> None:
+    """Its run may be killed before it wrote down what came of it."""
+    first = over(space, "a")
+    second = space.bash("b", "sleep 60")
+    assert space.supervisor(second).pid == first.pid
+    folders = [first.state_dir, second.state_dir]
+    assert [handle.job for handle in space.executor.find(folders)] == ["b"]
+    assert [handle.job for handle in space.executor.living(str(space.root))] == ["b"]
+    space.executor.cancel([first], 0, now=True)
+    assert space.end(first).code == 0
+    assert lives(first.pid)
+    assert not (Path(second.state_dir) / "exit.json").exists()
+    space.executor.cancel([second], 0, now=True)
+    assert space.end(second).cancelled
+
+
+@pytest.fixture
+def freed(space: Space) -> Iterator[int]:
+    over(space, "a")
+    (pid,) = until(lambda: free_of(space))
+    yield pid
+    until(lambda: not lives(pid), "the free one has left")
+
+
+def test_free_supervisors_go_with_their_executor(space: Space, freed: int) -> None:
+    space.executor.close()
+    assert not lives(freed)
+
+
+def test_free_supervisors_go_with_a_killed_server(space: Space, freed: int) -> None:
+    server = space.executor._server
+    assert server is not None
+    os.kill(server.pid, signal.SIGKILL)
+
+
+def test_a_busy_supervisor_outlives_its_server_and_then_goes(space: Space) -> None:
+    handle = space.bash("a", "until [ -e go ]; do sleep 0.01; done")
+    pid = space.supervisor(handle).pid
+    server = space.executor._server
+    assert server is not None
+    os.kill(server.pid, signal.SIGKILL)
+    (space.root / "go").touch()
+    assert space.end(handle).code == 0
+    until(lambda: not lives(pid), "it leaves")
+
+
+def test_a_supervisor_whose_server_is_stopped_leaves_when_nobody_listens(space: Space) -> None:
+    handle = space.bash("a", "until [ -e go ]; do sleep 0.01; done")
+    pid = space.supervisor(handle).pid
+    server = space.executor._server
+    assert server is not None
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        space.executor._reports.close()  # as when the runner is killed
+        (space.root / "go").touch()
+        until(lambda: not lives(pid), "it leaves")
+        assert (Path(handle.state_dir) / "exit.json").exists()
+    finally:
+        os.kill(server.pid, signal.SIGKILL)
+        space.executor.close()
+
+
+def test_a_job_frees_no_inode(space: Space) -> None:
+    """Each that is freed makes every new file dearer for half a minute on ext4."""
+    attempt = space.attempt("a", ["bash", "-c", "true"])
+    before = (space.state_dir("a") / "attempt.json").stat().st_ino
+    (handle,) = space.executor.submit([attempt])
+    assert isinstance(handle, Handle)
+    space.end(handle)
+    names = sorted(file.name for file in space.state_dir("a").iterdir())
+    assert names == ["attempt.json", "exit.json"]
+    assert space.supervisor(handle).pid > 0
+    assert (space.state_dir("a") / "attempt.json").stat().st_ino == before

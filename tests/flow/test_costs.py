@@ -1,0 +1,78 @@
+"""What a job costs in system calls, counted and not timed: the difference of two cold runs."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.flow.conftest import Space
+
+CALLS = (
+    "openat,rename,renameat,renameat2,mkdir,unlink,unlinkat,clone,clone3,fork,vfork,execve,fsync"
+)
+CALL = re.compile(r"^\d+ +(\w+)\((.*)")
+FORKS = {"clone", "clone3", "fork", "vfork"}
+
+
+def calls_of(space: Space, root: Path, jobs: int) -> Counter[str]:
+    """The calls of all processes of a cold run of `jobs` small jobs."""
+    shutil.rmtree(space.root / "out", ignore_errors=True)
+    space.workflow(
+        *(
+            {
+                "name": f"job{number}",
+                "verb": "shell",
+                "run": f"cat data.txt > out/job{number}/a.txt",
+                "inputs": ["data.txt"],
+                "outputs": [f"out/job{number}/a.txt"],
+            }
+            for number in range(jobs)
+        ),
+        resources={"max_parallel": 2},
+    )
+    trace = root / "trace"
+    argv = ["strace", "-f", "-qq", "-e", f"trace={CALLS}", "-o", str(trace), "--"]
+    argv += [sys.executable, "-m", "oumi_flow", "run", "workflow.yaml", "--no-tui"]
+    done = subprocess.run(argv, cwd=space.root, env=space.env, capture_output=True, check=False)
+    if done.returncode != 0 and "ptrace" in done.stderr.decode():
+        pytest.skip("nothing can be traced here")
+    assert done.returncode == 0, done.stderr.decode()
+    count: Counter[str] = Counter()
+    for line in trace.read_text(errors="replace").splitlines():
+        match = CALL.match(line)
+        if match is None:
+            continue
+        call, words = match.groups()
+        if call in FORKS:
+            count["threads" if "CLONE_THREAD" in words else "forks"] += 1
+        elif call == "openat":
+            ours = f'"{space.root}' in words or '"/' not in words
+            count["creates" if "O_CREAT" in words else "reads" if ours else "others"] += 1
+        elif call.startswith("rename"):
+            count["renames"] += 1
+        else:
+            count[call.removesuffix("at")] += 1
+    return count
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
+def test_a_small_job_costs_one_process_three_renames_and_no_more(
+    space: Space, tmp_path: Path
+) -> None:
+    space.write("data.txt", "x\n")
+    # The first one also makes what is there once for all runs.
+    _, few, many = (calls_of(space, tmp_path, jobs) for jobs in (1, 10, 30))
+    each = {call: (many[call] - few[call]) / 20 for call in few | many}
+    assert each["execve"] == 1, each  # no shell
+    assert each["renames"] == 3, each  # attempt.json, exit.json, done.json
+    assert each["mkdir"] == 2, each
+    assert each["forks"] <= 1.3, each  # its supervisor had another before; one more now and then
+    assert each["creates"] <= 6.1, each  # those three, what the job makes, its log by two hands
+    assert each["reads"] <= 12, each  # three of them before the run, to see what was there
+    assert each.get("unlink", 0) == each.get("fsync", 0) == each.get("threads", 0) == 0, each
