@@ -3,11 +3,11 @@
 
     python bench/tokens.py [--workflows 3] [--jobs 6] [--gpus 2] [--seconds 0.5] [--load 1]
 
-Runs several workflows at once that want GPUs of a stand-in, beside so many busy processes. Each job
-writes down when it began and ended and on which GPU; the gaps between two jobs of one GPU, while
-any job still waits, are what is printed. Of a single workflow, where nobody has to notice anything,
-they are what ending one job and starting another takes by itself. Then one run waits for a GPU that
-another holds, and the CPU time of both is taken.
+Runs workflows that want GPUs of a stand-in, beside so many busy processes: first one alone, then
+several at once. Each job writes down when it began and ended and on which GPU; the gaps between two
+jobs of one GPU, while any job still waits, are what is printed. Of one run, where nobody has to
+notice anything, they are what ending one job and starting another takes by itself. Then one run
+waits for a GPU that another holds, and the CPU time of both is taken.
 """
 
 from __future__ import annotations
@@ -76,6 +76,27 @@ def gaps(folder: Path) -> tuple[list[float], list[float], list[str]]:
     return leased, begun, [job[3] for job in jobs]
 
 
+def measured(
+    folder: Path, env: Mapping[str, str], names: list[str], jobs: int, options: argparse.Namespace
+) -> tuple[list[float], list[float], list[str]]:
+    """The gaps where these workflows run side by side."""
+    (folder / "times.log").unlink(missing_ok=True)
+    files = [write(folder, name, jobs, options.seconds) for name in names]
+    for run in [start(folder, env, file) for file in files]:
+        assert run.wait() == 0
+    return gaps(folder)
+
+
+def tell(who: str, found: tuple[list[float], list[float], list[str]]) -> None:
+    for what, idle in (("the next lease", found[0]), ("the next job's first line", found[1])):
+        quarters = ", ".join(f"{q * 1000:.0f}" for q in statistics.quantiles(idle, n=4))
+        print(
+            f"{who}: {len(idle)} gaps from a job's end until {what}: quarters {quarters} ms, ",
+            end="",
+        )
+        print(f"longest {max(idle) * 1000:.0f} ms")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -100,22 +121,16 @@ def main() -> None:
             for _ in range(options.load)
         ]
         try:
-            names = [
-                write(folder, f"w{i}", options.jobs, options.seconds)
-                for i in range(options.workflows)
-            ]
-            for run in [start(folder, env, name) for name in names]:
-                assert run.wait() == 0
+            one = measured(folder, env, ["alone"], options.jobs * options.workflows, options)
+            names = [f"w{number}" for number in range(options.workflows)]
+            several = measured(folder, env, names, options.jobs, options)
         finally:
             for process in busy:
                 process.kill()
                 process.wait()
-        leased, begun, order = gaps(folder)
-        for what, idle in (("the next lease", leased), ("the next job's first line", begun)):
-            quarters = ", ".join(f"{q * 1000:.0f}" for q in statistics.quantiles(idle, n=4))
-            print(f"{len(idle)} gaps until {what}: quarters {quarters} ms, ", end="")
-            print(f"longest {max(idle) * 1000:.0f} ms")
-        print("turns:", " ".join(order))
+        tell("one run", one)
+        tell(f"{options.workflows} runs", several)
+        print("turns:", " ".join(several[2]))
         holder = start(folder, env, write(folder, "holder", options.gpus, 40))
         time.sleep(3)
         waiter = start(folder, env, write(folder, "waiter", 1, 0))

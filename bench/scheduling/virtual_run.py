@@ -7,7 +7,7 @@ take which tokens is decided by the rule of the real pool.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 
@@ -187,6 +187,7 @@ class Pool:
     def __init__(self, gpus: int) -> None:
         self.capacity = dict.fromkeys(range(gpus), 1)
         self.free = {str(gpu) for gpu in self.capacity}
+        self._order = sorted(self.capacity)
         self._claims: dict[GpuRequest, Claim] = {}
 
     def try_lease(
@@ -213,7 +214,7 @@ class Pool:
             if request.devices:
                 needs = tuple((1, (str(gpu),)) for gpu in request.devices)
             else:
-                needs = ((abs(request.count), tuple(map(str, self.capacity))),)
+                needs = ((abs(request.count), tuple(map(str, self._order))),)
             found = self._claims[request] = Claim(needs)
         return found
 
@@ -227,6 +228,9 @@ class Pool:
 
     def free_of_strangers(self, allowed: Sequence[int]) -> tuple[int, ...]:
         return tuple(allowed)
+
+    def take_last(self, gpus: Collection[int]) -> None:
+        self._order = sorted(self.capacity, key=lambda gpu: (gpu in gpus, gpu))
 
     def set_aside(self, index: int) -> None:
         raise NotImplementedError

@@ -7,7 +7,7 @@ else's do is tried again soon, how soon the pool says.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -18,9 +18,10 @@ from oumi_flow.schedule.requests import effective_request
 from oumi_flow.tokens import assign_fixed
 
 # Seconds. What a job of ours has let go of is free in a moment, so the first pauses are short.
-_FIRST_PAUSE, _A_MOMENT = 0.005, 0.15
-# A wide job is overtaken for so many seconds at least, and for twice what the others take.
-_PATIENCE = 60.0
+_FIRST_PAUSE, _A_MOMENT = 0.002, 0.15
+# A wide job is overtaken for so many seconds at least, and for so many times what the longest of
+# the others takes: while the machine drains for it GPUs lie idle.
+_PATIENCE, _TURNS = 60.0, 4
 
 
 class Tokens(Protocol):
@@ -53,6 +54,9 @@ class Tokens(Protocol):
         """Those GPUs on which nobody computes who holds no token; all, if there is none."""
 
     def set_aside(self, index: int) -> None: ...
+
+    def take_last(self, gpus: Collection[int]) -> None:
+        """Some jobs want these by number: whoever has a choice takes the others first."""
 
 
 @dataclass(slots=True)
@@ -88,12 +92,17 @@ class Leasing:
         self.reserves = False  # whether tokens are kept for wide jobs from the start
         self._held: dict[int, _Held] = {}  # by the lease's id
         self._seconds: Mapping[str, float] = {}
+        self._longest = 0.0  # that we have held tokens, as far as was seen
         self._waits: dict[GpuRequest, _Wait] = {}
         self._parked: float | None = None  # since when there is no slot
 
     def bind(self, steps: Sequence[Step], seconds: Mapping[str, float]) -> None:
         """Take in how long jobs may take; with allocation `fixed`, say now which GPU each gets."""
         self._seconds = seconds
+        asked = [step.job.gpu for step in steps if step.decision is not Decision.UP_TO_DATE]
+        named = {gpu for request in asked if request is not None for gpu in request.devices}
+        if named and self._tokens is not None:
+            self._tokens.take_last(named)
         if self._strategy == "fixed":
             auto = [step.job for step in steps if step.decision is not Decision.UP_TO_DATE]
             auto = [job for job in auto if self.request(job) == GpuRequest(1)]
@@ -168,8 +177,9 @@ class Leasing:
         wait = self._waits.get(request)
         if wait is None or abs(request.count) < 2:
             return None
-        longest = max((max(one.until, now) - one.since for one in self._held.values()), default=0.0)
-        if now - wait.came >= max(_PATIENCE, 2 * longest):
+        for one in self._held.values():
+            self._longest = max(self._longest, now - one.since)
+        if now - wait.came >= max(_PATIENCE, _TURNS * self._longest):
             return Hold(self.machine, request)
         if self.reserves:
             return Hold(self.machine, request, now, self._held.values())

@@ -402,6 +402,7 @@ class Loop:
             # Digesting what it made may take a while, and needs no GPU. After a failure it is
             # kept until that is understood: the next must not get a GPU that is lost.
             self._release(one)
+            self._room.expect(job, self.states.waits_only_for(job), self._clock())
         one.concluding = True
         took = max(0.0, exit.finished - (exit.started or prepared.began))
         self.gpu_seconds += took * prepared.gpus
@@ -425,6 +426,7 @@ class Loop:
     def _on_outcome(self, message: terms.Concluded) -> None:
         job, outcome, took = message
         one = self._live[job]
+        self._room.arrived(job)
         if outcome.lost_gpu is not None:
             self._lose_gpu(outcome.lost_gpu)
         self._release(one)

@@ -9,6 +9,7 @@ hundredth of it.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from oumi_flow.model import Decision, Step
 from oumi_flow.runner import terms
@@ -16,6 +17,9 @@ from oumi_flow.runner.leasing import Leasing
 from oumi_flow.runner.terms import Options
 from oumi_flow.schedule.estimates import estimate, ranks
 from oumi_flow.schedule.line import Rank
+
+if TYPE_CHECKING:
+    from oumi_flow.schedule.rules import JobSet
 
 # Of a run's expected time the choice may take so many played starts a second, a hundredth of it.
 _STARTS_A_SECOND = 300.0
@@ -30,6 +34,8 @@ class Ordering:
         self._estimates = estimate(steps)
         self.seconds = self._estimates.seconds
         self.ranks: dict[str, Rank] = ranks(steps, self.seconds)
+        if any(step.job.gpu is not None and step.job.gpu.devices for step in self._steps):
+            self.ranks |= self._by_queues()
         self._starts = self._allowance()
         self.undecided = self._starts >= 2 * len(self._steps)
         self._abandoned = False
@@ -51,18 +57,11 @@ class Ordering:
         `begun`: jobs that run, with the GPUs that each holds. Blocks for some two seconds at most.
         """
         from oumi_flow.schedule.choose import choose
-        from oumi_flow.schedule.rules import JobSet, slots_kept
+        from oumi_flow.schedule.rules import slots_kept
 
         steps = [step for step in self._steps if step.job.name not in gone]
         number = {step.job.name: place for place, step in enumerate(steps)}
-        jobs = JobSet(
-            [self.seconds[step.job.name] for step in steps],
-            [self._leasing.request(step.job) for step in steps],
-            [list({number[name] for name in s.job.upstream if name in number}) for s in steps],
-            [step.job.priority for step in steps],
-            self._slots,
-            dict(self._leasing.gpus),
-        )
+        jobs = self._job_set(steps)
         chosen = choose(
             jobs,
             begun={number[name]: gpus for name, gpus in begun.items() if name in number},
@@ -75,6 +74,27 @@ class Ordering:
         kept = slots_kept(self._slots, sum(jobs.capacity.values())) if chosen.spare else 0
         order = {step.job.name: rank for step, rank in zip(steps, chosen.ranks, strict=True)}
         return terms.Chosen(order, chosen.reserve, kept)
+
+    def _by_queues(self) -> dict[str, Rank]:
+        """Where jobs name their GPU, what queues before it counts for the first of them."""
+        from oumi_flow.schedule import rules
+
+        jobs = self._job_set(self._steps)
+        order = rules.ranks(jobs, rules.queued_path(jobs))
+        return {step.job.name: rank for step, rank in zip(self._steps, order, strict=True)}
+
+    def _job_set(self, steps: Sequence[Step]) -> JobSet:
+        from oumi_flow.schedule.rules import JobSet
+
+        number = {step.job.name: place for place, step in enumerate(steps)}
+        return JobSet(
+            [self.seconds[step.job.name] for step in steps],
+            [self._leasing.request(step.job) for step in steps],
+            [list({number[name] for name in s.job.upstream if name in number}) for s in steps],
+            [step.job.priority for step in steps],
+            self._slots,
+            dict(self._leasing.gpus),
+        )
 
     def abandon(self) -> None:
         """It is not wanted any more."""

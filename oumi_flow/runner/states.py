@@ -62,6 +62,11 @@ class States:
     def downstream(self, job: str) -> Sequence[str]:
         return self._downstream.get(job, ())
 
+    def waits_only_for(self, job: str) -> list[str]:
+        """Who will be ready once this one has succeeded."""
+        below = self._downstream.get(job, ())
+        return [n for n in below if self._missing[n] == 1 and self._state[n] is _S.WAITING]
+
     def begin(self) -> list[Change]:
         """Make ready every job that waits for nobody, in the order given at the start."""
         changes: list[Change] = []

@@ -23,6 +23,10 @@ HasSlot = Callable[[GpuRequest | None], bool]  # of a job that asks for that
 _ANY = GpuRequest(1)
 _VAGUE = ("", "a slot", "a GPU")
 
+# How much of its time a job may wait for one that goes first and is about to be ready; seconds
+# below which that is too little to care, at most, and for a job that wants GPUs in any case.
+_WORTH, _AT_LEAST, _AT_MOST, _FOR_GPUS = 0.01, 0.05, 1.0, 0.1
+
 # Seconds: how soon to look who is in the way, and after saying so, once more and at last.
 _LOOK, _SAY_AGAIN, _SAY_SELDOM = 0.25, 2.0, 60.0
 
@@ -41,6 +45,9 @@ class WaitingRoom:
         self.leasing, self._ranks, self._waits, self._tell = leasing, ranks, waits, tell
         self.seconds = seconds
         self._line: Line[str] = Line(waits)
+        # What has ended well but is not recorded yet: who is ready then, and since when.
+        self._coming: dict[str, tuple[Rank, float]] = {}
+        self._again: float | None = None  # when somebody has waited for those for long enough
         self._fresh: list[str] = []
         self._words: dict[str, tuple[str, ...]] = {}  # why each runs
         self._told: dict[str, str] = {}
@@ -60,6 +67,7 @@ class WaitingRoom:
 
         Or with words for why nothing can be leased: such a one is not to run.
         """
+        self._again = None
         if has_slot(_ANY):
             for job, got in admit(self._line, _Desk(self, now, has_slot)):
                 yield job, *(got or (None, ""))
@@ -79,8 +87,35 @@ class WaitingRoom:
 
     def next_due(self) -> float | None:
         """The clock's time at which a lease is worth another try."""
-        tries = (self.leasing.next_try(request) for request in self._line.requests())
-        return min((when for when in tries if when is not None), default=None)
+        tries = [self.leasing.next_try(request) for request in self._line.requests()]
+        return min((when for when in (*tries, self._again) if when is not None), default=None)
+
+    def expect(self, job: str, coming: list[str], now: float) -> None:
+        """`job` is about to be done, and `coming` will be ready then."""
+        if coming:
+            self._coming[job] = (min(self._ranks[name] for name in coming), now)
+
+    def arrived(self, job: str) -> None:
+        """It is done, or not."""
+        self._coming.pop(job, None)
+
+    def waits(self, job: str, rank: Rank, request: GpuRequest | None, now: float) -> bool:
+        """Whether one that goes before this job is about to be ready, and worth waiting for.
+
+        Else a GPU whose job has ended goes to a lesser one, for hours perhaps, in the moment that
+        recording the end takes.
+        """
+        if not self._coming:
+            return False
+        seconds = self.seconds[job] * _WORTH
+        patience = min(seconds, _AT_MOST) if seconds >= _AT_LEAST else 0.0
+        if request is not None:
+            patience = max(patience, _FOR_GPUS)
+        for before, since in self._coming.values():
+            if before < rank and now < since + patience:
+                self._again = since + patience
+                return True
+        return False
 
     def refit(self, jobs: Mapping[str, Job]) -> list[str]:
         """The GPUs are not those they were: stand everybody in line anew, the same order as ever.
@@ -135,6 +170,9 @@ class _Desk:
 
     def has_slot(self, request: GpuRequest | None) -> bool:
         return self._has_slot(request)
+
+    def waits(self, job: str, rank: Rank, request: GpuRequest | None) -> bool:
+        return self._room.waits(job, rank, request, self._now)
 
     def take(
         self, job: str, request: GpuRequest, before: Collection[GpuRequest]

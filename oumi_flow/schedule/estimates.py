@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from statistics import median
 from typing import NamedTuple
 
 from oumi_flow.graph import remaining_path
 from oumi_flow.model import Decision, Step
 from oumi_flow.schedule.line import Rank
+from oumi_flow.verbs import verb
 
-_UNKNOWN_SECONDS = 1.0
+
+def _usual(name: str) -> float:
+    """Seconds that the table gives this verb."""
+    with suppress(KeyError):
+        return verb(name).usual_seconds
+    return 1.0
 
 
 class Estimates(NamedTuple):
@@ -40,8 +47,11 @@ def estimate(steps: Iterable[Step]) -> Estimates:
         if step.decision is Decision.UP_TO_DATE:
             taken = 0.0
         elif step.expected is None:
-            taken = medians.get(step.job.verb, _UNKNOWN_SECONDS)
-            if medians:
+            name = step.job.verb
+            if name not in medians:
+                medians[name] = _usual(name)
+            taken = medians[name]
+            if times:
                 guessed += taken
         else:
             taken = step.expected

@@ -81,6 +81,9 @@ class Desk(Protocol[Asks, Got]):
     def has_slot(self, request: GpuRequest | None) -> bool:
         """Whether one more job of this kind may run beside those that do."""
 
+    def waits(self, job: Asks, rank: Rank, request: GpuRequest | None) -> bool:
+        """Whether it leaves its turn, for a moment, to one who is about to come."""
+
     def take(self, job: Asks, request: GpuRequest, before: Collection[GpuRequest]) -> Got | None:
         """A lease. `before`: requests of those who go first and have got nothing."""
 
@@ -108,6 +111,8 @@ def admit(line: Line[J], desk: Desk[J, Got]) -> Iterator[tuple[J, Got | None]]:
                     return
                 without[None] = None
                 continue
+            if desk.waits(job, rank, request):
+                return
             if request is None:
                 line.pop(None)
                 yield job, None

@@ -91,6 +91,9 @@ class Play:
             return self._slots > max(0, self._kept - busy)
         return self._slots > 0
 
+    def waits(self, job: int, rank: Rank, request: GpuRequest | None) -> bool:
+        return False
+
     def take(self, job: int, request: GpuRequest, before: Collection[GpuRequest]) -> int | None:
         machine = self._machine
         return machine.take(request) if machine.fits(request) else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from oumi_flow.errors import FlowError
@@ -98,6 +98,7 @@ class TokenPool:
         self.gpus = tuple(sorted(gpus, key=lambda gpu: (gpu.index, gpu.mig)))
         self._by_token = {gpu.token: gpu for gpu in self.gpus}
         self._aside: set[int] = {gpu.index for gpu in gpus if gpu.lost}
+        self._last: frozenset[int] = frozenset()
         self._leases: list[Lease] = []
         self._past_seconds: dict[str, float] = {}  # token -> of leases that are closed
         self._sight = Sight(gpus, environ)
@@ -219,6 +220,11 @@ class TokenPool:
         self._aside.add(index)
         self._tickets.clear()
 
+    def take_last(self, gpus: Collection[int]) -> None:
+        """Others want these by number: whoever has a choice takes another first."""
+        self._last = frozenset(gpus)
+        self._tickets.clear()
+
     # choosing
 
     def _eligible(self, request: GpuRequest, allowed: Sequence[int] | None) -> list[Gpu]:
@@ -240,6 +246,7 @@ class TokenPool:
             groups = [[gpu.token for gpu in eligible if gpu.index == one] for one in devices]
             needs = tuple((1, tuple(group)) for group in groups)
         else:
+            eligible.sort(key=lambda gpu: gpu.index in self._last)
             needs = ((abs(request.count), tuple(gpu.token for gpu in eligible)),)
         ticket = Ticket(needs, _is_auto(request), self._run_id, self._user, job)
         self._tickets[request] = (key, ticket)

@@ -52,6 +52,7 @@ class VerbSpec:
     resume: str = ""  # the option that takes the checkpoint to go on from
     resumes_alone: bool = False  # an unfinished attempt's folder is picked up by the verb itself
     rows: str = ""  # the folder beside PLACE from which it picks up finished rows
+    usual_seconds: float = 120.0  # of an attempt, where nothing is known: only proportions matter
     gpu_default: bool = True  # no `gpu:` given means `auto`
     progress: str = "lines"  # name of a parser in progress.py
     publishes: bool = False  # `publish_results` makes its counted output
@@ -150,6 +151,7 @@ VERBS: tuple[VerbSpec, ...] = (
     VerbSpec(
         name="train",
         argv=("train",),
+        usual_seconds=600.0,
         output_key="training.output_dir",
         counts=Counts.MODEL,
         input_keys=(
@@ -183,6 +185,7 @@ VERBS: tuple[VerbSpec, ...] = (
     VerbSpec(
         name="tune",
         argv=("tune",),
+        usual_seconds=1200.0,
         output_key="tuning.output_dir",
         counts=Counts.TRIALS,
         input_keys=(*_DATA, *_MODEL, "tuning.fixed_training_params.**"),
@@ -304,6 +307,7 @@ VERBS: tuple[VerbSpec, ...] = (
     VerbSpec(
         name="judge",
         argv=("judge", "{mode}"),
+        usual_seconds=60.0,
         output_key="output",
         output_name="judgments.jsonl",
         output_file=True,
@@ -326,6 +330,7 @@ VERBS: tuple[VerbSpec, ...] = (
         gpu_default=False,
         needs_config=False,
         is_shell=True,
+        usual_seconds=1.0,
         progress="lines",
     ),
 )

@@ -430,3 +430,20 @@ def test_gpus_without_any(space: Space) -> None:
     said = space.command("gpus")
     assert said.code == 2
     assert "OUMI_FLOW_FAKE_GPUS" in said.err
+
+
+def test_the_longest_chain_goes_first_once_it_is_known_how_long_its_jobs_take(
+    space: Space,
+) -> None:
+    space.workflow(
+        space.job("early"),
+        space.job("slow", "sleep 0.4"),
+        space.job("late"),
+        space.job("head"),
+        space.job("tail", "sleep 0.8", depends_on=["head"]),
+        resources={"max_parallel": 1},
+    )
+    assert space.run().code == 0
+    assert space.ran() == ["head", "early", "slow", "late", "tail"]
+    assert space.run("-F").code == 0
+    assert space.ran()[:3] == ["head", "tail", "slow"]

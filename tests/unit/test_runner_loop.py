@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -119,6 +119,9 @@ class Pool:
 
     def set_aside(self, index: int) -> None:
         self.aside.add(index)
+
+    def take_last(self, gpus: Collection[int]) -> None:
+        self.last = set(gpus)
 
 
 class Bench:
