@@ -19,7 +19,7 @@ from oumi_flow.events import (
     RunFinished,
 )
 from oumi_flow.executors.base import Attempt, Exit, Handle
-from oumi_flow.model import Decision, GpuRequest, JobState, Outcome, Plan
+from oumi_flow.model import Decision, JobState, Outcome, Plan
 from oumi_flow.runner import live, terms
 from oumi_flow.runner.leasing import Leasing
 from oumi_flow.runner.live import Live
@@ -34,7 +34,6 @@ from oumi_flow.schedule.requests import impossible
 from oumi_flow.text import limit
 
 _S = JobState
-_ANY_GPU = GpuRequest(1)
 _UNWANTED = Ending(_S.CANCELLED, "not wanted any more", "interrupted")
 
 
@@ -144,7 +143,7 @@ class Loop:
             _, job = heappop(self._retries)
             if self.states[job] is _S.RETRYING:
                 self._enqueue(job)
-        for job, lease, fault in self._room.leave(now, self._has_slot):
+        for job, lease, fault in self._room.leave(now, self._has_slot, self._keeps_slots):
             if fault:
                 self._finish(job, _S.FAILED, fault)
             else:
@@ -262,7 +261,7 @@ class Loop:
 
     # -- queued -> running ----------------------------------------------------------------
 
-    def _has_slot(self, request: GpuRequest | None = _ANY_GPU) -> bool:
+    def _has_slot(self) -> bool:
         # One that waits for its upstreams must not take the slot that these need.
         free = self._options.max_parallel - self.states.counts[_S.RUNNING]
         if free > 0 and (self._lost.open or self._lost.busy):
@@ -270,9 +269,14 @@ class Loop:
             free -= sum(
                 job in self.states and self.states[job] is _S.READY for job in self._lost.open
             )
-        if request is None and self._gpu_jobs and free > 0:
-            return free > self._slots_kept - self._leasing.busy
         return free > 0
+
+    def _keeps_slots(self) -> bool:
+        """Whether what is left of them is for jobs with a GPU."""
+        if not self._gpu_jobs:
+            return False
+        free = self._options.max_parallel - self.states.counts[_S.RUNNING]
+        return free <= self._slots_kept - self._leasing.busy
 
     def _choose_order(self) -> None:
         """Once the first jobs are on their way, so that nobody waits for it."""
@@ -402,7 +406,8 @@ class Loop:
             # Digesting what it made may take a while, and needs no GPU. After a failure it is
             # kept until that is understood: the next must not get a GPU that is lost.
             self._release(one)
-            self._room.expect(job, self.states.waits_only_for(job), self._clock())
+            if coming := self.states.waits_only_for(job):
+                self._room.expect(job, coming, self._clock())
         one.concluding = True
         took = max(0.0, exit.finished - (exit.started or prepared.began))
         self.gpu_seconds += took * prepared.gpus

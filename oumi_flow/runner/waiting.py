@@ -19,8 +19,6 @@ from oumi_flow.schedule.machine import Hold
 from oumi_flow.schedule.requests import impossible
 
 # What a job waits for as long as nothing better can be said.
-HasSlot = Callable[[GpuRequest | None], bool]  # of a job that asks for that
-_ANY = GpuRequest(1)
 _VAGUE = ("", "a slot", "a GPU")
 
 # How much of its time a job may wait for one that goes first and is about to be ready; seconds
@@ -62,17 +60,18 @@ class WaitingRoom:
         self._pauses.pop(job.name, None)
         self._fresh.append(job.name)
 
-    def leave(self, now: float, has_slot: HasSlot) -> Iterator[tuple[str, Lease | None, str]]:
+    def leave(
+        self, now: float, has_slot: Callable[[], bool], keeps_slots: Callable[[], bool]
+    ) -> Iterator[tuple[str, Lease | None, str]]:
         """Who goes now, one by one as long as there are slots, each with its lease.
 
         Or with words for why nothing can be leased: such a one is not to run.
         """
         self._again = None
-        if has_slot(_ANY):
-            for job, got in admit(self._line, _Desk(self, now, has_slot)):
-                yield job, *(got or (None, ""))
+        for job, got in admit(self._line, _Desk(self, now, has_slot, keeps_slots)):
+            yield job, *(got or (None, ""))
         self.leasing.keep(self._line.requests())
-        if not has_slot(_ANY):
+        if not has_slot():
             self.leasing.park(now)
 
     def say_who_waits(self, has_slot: bool) -> None:
@@ -165,11 +164,15 @@ class WaitingRoom:
 class _Desk:
     """Where those in line ask, at one moment. What is had is a lease, or words for why not."""
 
-    def __init__(self, room: WaitingRoom, now: float, has_slot: HasSlot) -> None:
-        self._room, self._now, self._has_slot = room, now, has_slot
-
-    def has_slot(self, request: GpuRequest | None) -> bool:
-        return self._has_slot(request)
+    def __init__(
+        self,
+        room: WaitingRoom,
+        now: float,
+        has_slot: Callable[[], bool],
+        keeps_slots: Callable[[], bool],
+    ) -> None:
+        self._room, self._now = room, now
+        self.has_slot, self.keeps_slots = has_slot, keeps_slots
 
     def waits(self, job: str, rank: Rank, request: GpuRequest | None) -> bool:
         return self._room.waits(job, rank, request, self._now)

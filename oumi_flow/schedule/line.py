@@ -78,8 +78,11 @@ class Line(Generic[J]):
 class Desk(Protocol[Asks, Got]):
     """What `admit` asks on behalf of the jobs in line."""
 
-    def has_slot(self, request: GpuRequest | None) -> bool:
-        """Whether one more job of this kind may run beside those that do."""
+    def has_slot(self) -> bool:
+        """Whether one more job may run beside those that do."""
+
+    def keeps_slots(self) -> bool:
+        """Whether the slots that are left are kept from jobs without a GPU."""
 
     def waits(self, job: Asks, rank: Rank, request: GpuRequest | None) -> bool:
         """Whether it leaves its turn, for a moment, to one who is about to come."""
@@ -104,11 +107,9 @@ def admit(line: Line[J], desk: Desk[J, Got]) -> Iterator[tuple[J, Got | None]]:
     aside: list[tuple[J, Rank, GpuRequest]] = []
     hold: Hold | None = None
     try:
-        while (first := line.first(without)) is not None:
+        while desk.has_slot() and (first := line.first(without)) is not None:
             job, rank, request = first
-            if not desk.has_slot(request):
-                if request is not None:
-                    return
+            if request is None and desk.keeps_slots():
                 without[None] = None
                 continue
             if desk.waits(job, rank, request):

@@ -85,11 +85,14 @@ class Play:
 
     # the desk
 
-    def has_slot(self, request: GpuRequest | None) -> bool:
-        if request is None and self._kept and self._gpu_jobs:
-            busy = (self._machine.all & ~self._machine.free).bit_count()
-            return self._slots > max(0, self._kept - busy)
+    def has_slot(self) -> bool:
         return self._slots > 0
+
+    def keeps_slots(self) -> bool:
+        if not self._kept or not self._gpu_jobs:
+            return False
+        busy = (self._machine.all & ~self._machine.free).bit_count()
+        return self._slots <= max(0, self._kept - busy)
 
     def waits(self, job: int, rank: Rank, request: GpuRequest | None) -> bool:
         return False

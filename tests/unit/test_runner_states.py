@@ -116,7 +116,7 @@ def test_a_job_without_a_past_is_taken_to_last_as_its_verb_does() -> None:
         step("d", verb="infer"),
         replace(step("e", expected=500.0), decision=Decision.UP_TO_DATE),
     ]
-    assert estimate(steps).seconds == {"a": 10.0, "b": 30.0, "c": 30.0, "d": 1.0, "e": 0.0}
+    assert estimate(steps).seconds == {"a": 10.0, "b": 30.0, "c": 30.0, "d": 120.0, "e": 0.0}
 
 
 def test_one_that_waits_for_a_named_gpu_holds_nobody_up() -> None:

@@ -135,7 +135,7 @@ def test_jobs_without_a_gpu_do_not_take_all_slots_of_those_with_one() -> None:
 
 
 def test_small_sets_of_every_family_come_near_the_bound() -> None:
-    for made in generated(40):
+    for made in generated(20):
         names = [str(number) for number in range(len(made.kinds))]
         steps = [
             step(n, kind, tuple(names[o] for o in needs), gpu, took=took)
