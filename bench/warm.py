@@ -96,7 +96,9 @@ def same(folder: Path, verb: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--oumi", required=True, help="the script of an installed oumi")
     parser.add_argument("--jobs", type=int, default=12, help="how many small ones")
     options = parser.parse_args()

@@ -113,8 +113,8 @@ def answer(words: Sequence[str]) -> str | None:
     workflow = file_of(words)
     if not workflow:
         return None
-    path = _place(workflow, words)
     try:
+        path = _place(workflow, words)  # the folder that we are in may be gone
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         with open(descriptor, "rb", buffering=0) as file:
             parts = _parts(file)

@@ -9,11 +9,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from oumi_flow.cli import main
+from oumi_flow.executors.base import Handle
 from oumi_flow.executors.handles import read_exit, recorded
 from oumi_flow.store import Store
 from tests.flow.conftest import Result, Space
@@ -184,6 +186,9 @@ def test_every_cut_of_every_record_reads_as_nothing_or_as_what_it_was(here: Spac
     store = Store("out")
     state = here.root / "out/b/.oumi-flow"
     token = json.loads((state / "exit.json").read_text())["token"]
+    # As it is while the job runs: of one that is done, no handle is kept.
+    lives = replace(store.read_attempt("b") or pytest.fail("no attempt"), state="running")
+    store.write_attempt("b", lives, Handle(token, "b", pid=7).to_json())
     index = here.root / "out/.oumi-flow/index"
     index.rename(index.with_name("aside"))
     readers: list[tuple[Path, Callable[[], object]]] = [
