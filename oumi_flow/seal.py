@@ -175,7 +175,10 @@ def place(workflow: str, ending: str = ".seal") -> str:
 
 def _place(workflow: str, words: Sequence[str]) -> str:
     """Looking ahead, as one does between runs, does not cost the run its seal."""
-    is_dry = "--dry-run" in words or "-n" in words
+    # `-nj2` too. A word too many that is taken for it costs nothing: its seal is kept beside.
+    is_dry = any(
+        word == "--dry-run" or (word[:1] == "-" != word[1:2] and "n" in word) for word in words
+    )
     return place(workflow, ".dry.seal" if is_dry else ".seal")
 
 

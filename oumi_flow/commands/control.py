@@ -182,7 +182,7 @@ def _record_loss(store: Store, job: str, attempt: LastAttempt) -> None:
 def resume(options: argparse.Namespace) -> int:
     """`run` again with the file and flags of an earlier run. Raises FlowError."""
     from oumi_flow.commands.run import run as run_again
-    from oumi_flow.commands.words import again, is_masked
+    from oumi_flow.commands.words import again, refuse_masked
     from oumi_flow.flags import parse
     from oumi_flow.store.runs import find_run, user_runs
 
@@ -196,11 +196,7 @@ def resume(options: argparse.Namespace) -> int:
     if not os.path.isdir(run.base):
         raise FlowError(f"{run.base}: the folder of run {run.run_id} is gone")
     words = [*again(run.argv), "-C", run.base]
-    if is_masked(words):
-        raise FlowError(
-            f"run {run.run_id} was given a secret on its command line, which is kept nowhere",
-            hint="start it as you did then; a secret is best taken from the shell: `${HF_TOKEN}`",
-        )
+    refuse_masked(words, run.run_id)
     print(f"oumi-flow {' '.join(words)}", file=sys.stderr)
     os.chdir(run.base)
     asked = parse(words[0], words[1:])

@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import BinaryIO
 
 from oumi_flow.events import Event, JobFinished, RunFinished, RunStarted
+from oumi_flow.executors.mask import SHORTEST_MASKED
 from oumi_flow.text import count
 
 _LIMIT = 30.0
@@ -27,9 +28,11 @@ class Notifier:
     """A listener: runs the command for each failed job and once at the end of the run."""
 
     def __init__(self, command: str, secrets: Collection[str] = (), limit: float = _LIMIT) -> None:
-        """`secrets`: values that must not show in what the command says. `limit`: seconds."""
+        """`secrets`: values that must not show in what the command says, short ones
+        aside, which would hide half of it. `limit`: seconds."""
         self._command, self._limit = command, limit
-        self._secrets = sorted(secrets, key=len, reverse=True)
+        long = (value for value in secrets if len(value) >= SHORTEST_MASKED)
+        self._secrets = sorted(long, key=len, reverse=True)
         self._about: dict[str, object] = {}
         self._to_tell: queue.SimpleQueue[Mapping[str, object] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None

@@ -27,6 +27,7 @@ class Opened:
     disk: Disk
     began_ns: int  # unix time: nothing was looked at before
     lock: Stamp | None  # of the lock file, before any state was looked at
+    free: bool  # nobody held it then, who might go on without signing it again
 
 
 def settle_base(options: argparse.Namespace, *, strict: bool = False) -> None:
@@ -112,7 +113,9 @@ def open_all(options: argparse.Namespace, *, strict: bool = False) -> Opened:
     workflow = open_workflow(options)
     disk = Disk(model_file, verify=getattr(options, "verify", False))
     store = Store(workflow.output_dir, private=workflow.private)
-    return Opened(workflow, store, disk, began_ns, stamp(store.paths.lock))
+    lock = stamp(store.paths.lock)
+    free = lock is None or store.holder() is None
+    return Opened(workflow, store, disk, began_ns, lock, free)
 
 
 def software_of(options: argparse.Namespace) -> Mapping[str, str] | None:
@@ -209,7 +212,7 @@ def _missing_input(plan: Plan, opened: Opened) -> tuple[Job, str] | None:
         for item in step.job.inputs:
             if item.producer or item.makers or item.counts is Counts.RAN:
                 continue
-            if os.path.lexists(item.path):
+            if os.path.exists(item.path):
                 continue
             if not is_glob(item.path) or not opened.disk.observe(item.path, item.counts).files:
                 return step.job, item.path

@@ -167,7 +167,8 @@ def _perform(plan: Plan, opened: Opened, options: argparse.Namespace) -> int:
                 raise FlowError("; ".join(problems))
             work = _worker(plan, opened, options, run_id)
             work.mend()
-            ours = lock.was_free_since(opened.lock, opened.began_ns) and not work.mended
+            free = opened.free and lock.was_free_since(opened.lock, opened.began_ns)
+            ours = free and not work.mended
             whole = len(plan.steps) == len(opened.workflow.jobs)
             pasts = {step.job.name: step.past for step in plan.steps} if ours and whole else None
             recovered = recover(opened.workflow, store, executor, work, pasts)
@@ -303,14 +304,13 @@ def _run(
 
 def _values(workflow: Workflow) -> set[str]:
     """Of all secrets, for whoever has to keep quiet about them."""
-    from oumi_flow.executors.mask import SHORTEST_MASKED
     from oumi_flow.load.secrets import fill_secrets
 
     values = set()
     for template in {text for job in workflow.jobs for text in job.secret_env.values()}:
         with suppress(KeyError):  # not set any more: its job will say so
             values.add(fill_secrets(template, os.environ))
-    return {value for value in values if len(value) >= SHORTEST_MASKED}
+    return values
 
 
 def _control(store: Store, run_id: str, keep_folder: Callable[[], None]) -> Control:

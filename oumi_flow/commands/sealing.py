@@ -144,13 +144,15 @@ class _Looks:
             self._folder(folder)
             with os.scandir(folder) as listing:
                 for entry in listing:
+                    self._count(1)
                     if entry.name == STATE or (entry.is_symlink() and entry.is_dir()):
                         raise _NotSealedError
                     if entry.is_dir():
                         waiting.append(entry.path)
 
     def _is_there(self, path: str) -> None:
-        if is_glob(path) or not os.path.lexists(path):
+        # What a link leads to may go and leave no trace in the folder of the link.
+        if is_glob(path) or os.path.islink(path) or not os.path.exists(path):
             raise _NotSealedError
         self._folder(os.path.dirname(path) or ".")
 
@@ -190,6 +192,11 @@ class _Looks:
         if counts is not Counts.TRIALS or os.path.basename(path) != TRIALS_TABLE:
             self.proof.digests[path] = file.digest
 
+    def _count(self, entries: int) -> None:
+        self._entries += entries
+        if self._entries > _MOST_ENTRIES:
+            raise _NotSealedError
+
     def _walk(self, top: str) -> None:
         """All that lies there, counted or not: which of it counts depends on nothing else."""
         waiting = [top]  # no recursion: folders may lie deeper than the interpreter's stack
@@ -199,9 +206,7 @@ class _Looks:
                 continue
             names = seal.names(folder)
             self.proof.listings[folder] = names
-            self._entries += len(names)
-            if self._entries > _MOST_ENTRIES:
-                raise _NotSealedError
+            self._count(len(names))
             for name in names:
                 if is_ours(name):
                     continue

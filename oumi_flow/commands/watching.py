@@ -243,10 +243,13 @@ class Watching:
 
     def run_again(self, jobs: Sequence[str]) -> str:
         from oumi_flow.commands.background import start
+        from oumi_flow.commands.words import refuse_masked
 
         said: list[str] = []
+        words = self._words()
         try:
-            run_id = start([*self._words(), *jobs], self._store, tell=said.append)
+            refuse_masked(words, self._run_id)
+            run_id = start([*words, *jobs], self._store, tell=said.append)
         except (FlowError, OSError) as fault:
             return str(fault)
         return f"run {run_id} has begun" if run_id else "".join(said)

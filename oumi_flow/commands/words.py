@@ -5,7 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 
+from oumi_flow.errors import FlowError
+from oumi_flow.executors.mask import SHORTEST_MASKED
+
 MASK = "****"
+_SET = "--set"
 
 # Flags that belong to one invocation, with whether they take a word of their own.
 _PLACE = {"-C": True, "--run-id": True, "--detach": False}
@@ -24,18 +28,37 @@ def again(words: Sequence[str]) -> list[str]:
 
 
 def masked(words: Sequence[str], values: Iterable[str]) -> list[str]:
-    """A command line to be kept, without the values of secrets; `is_masked` then says so."""
-    longest_first = sorted(values, key=len, reverse=True)
-    kept = []
-    for word in words:
-        for value in longest_first:
-            word = word.replace(value, MASK)
+    """A command line to be kept, without the values of secrets, which it can have by `--set` only.
+
+    A short one hides what it is the whole of, a longer one also what it is a part of.
+    """
+    kept: list[str] = []
+    for before, word in zip(["", *words], words, strict=False):
+        _, is_set, value = _setting(before, word)
+        if is_set and any(
+            one == value or (len(one) >= SHORTEST_MASKED and one in value) for one in values if one
+        ):
+            word = word[: len(word) - len(value)] + MASK
         kept.append(word)
     return kept
 
 
-def is_masked(words: Sequence[str]) -> bool:
-    return any(MASK in word for word in words)
+def refuse_masked(words: Sequence[str], run_id: str) -> None:
+    """Raise FlowError for a command line that `masked` took a secret out of."""
+    if any(_setting(*pair)[2] == MASK for pair in zip(["", *words], words, strict=False)):
+        raise FlowError(
+            f"run {run_id} was given a secret on its command line, which is kept nowhere",
+            hint="start it as you did then; a secret is best taken from the shell: `${HF_TOKEN}`",
+        )
+
+
+def _setting(before: str, word: str) -> tuple[str, str, str]:
+    """Name, "=" and value of a `--set NAME=VALUE` or `--set=NAME=VALUE`; all "" for other words."""
+    if before == _SET:
+        return word.partition("=")
+    if word.startswith(f"{_SET}="):
+        return word.removeprefix(f"{_SET}=").partition("=")
+    return "", "", ""
 
 
 def _without(words: Sequence[str], flags: dict[str, bool]) -> list[str]:

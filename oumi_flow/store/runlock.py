@@ -94,7 +94,8 @@ class RunLock:
     def was_free_since(self, before: Stamp | None, then_ns: int) -> bool:
         """Whether nobody else has had the lock since its file had the stamp `before`.
 
-        Every holder signs the file. `then_ns` (unix time): not later than the stamp was taken.
+        Every holder signs the file, once, when he takes the lock: of one who had it when the stamp
+        was taken this says nothing. `then_ns` (unix time): not later than the stamp was taken.
         """
         if self.found is None:
             return False

@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from tests.flow.conftest import Space
+from tests.flow.conftest import Space, wait_for
 
-# Runs the same command line, whole, in the moment before the first one takes the lock.
+# Does something in the moment between a run's plan and its lock.
 OVERTAKEN = """
-import subprocess, sys
+import subprocess, sys, time
 from oumi_flow import planner, store
 plan, lock, plans = planner.plan, store.Store.lock, []
 def counted(*args, **kwargs):
@@ -19,8 +19,7 @@ def counted(*args, **kwargs):
     return plan(*args, **kwargs)
 def late(self, *args):
     store.Store.lock = lock
-    if OVERTAKE:
-        subprocess.run([sys.executable, "-m", "oumi_flow", *sys.argv[1:]], check=True)
+    BETWEEN
     return lock(self, *args)
 planner.plan, store.Store.lock = counted, late
 from oumi_flow.cli import main
@@ -30,10 +29,16 @@ sys.exit(code)
 """
 
 
-def run(space: Space, overtake: bool) -> str:
-    program = OVERTAKEN.replace("OVERTAKE", str(overtake))
+NOTHING = "pass"
+ANOTHER_RUN = 'subprocess.run([sys.executable, "-m", "oumi_flow", *sys.argv[1:]], check=True)'
+THE_END_OF_ONE = """open("go", "w").close()
+    while self.holder(): time.sleep(0.01)"""
+
+
+def run(space: Space, between: str, *jobs: str) -> str:
+    program = OVERTAKEN.replace("BETWEEN", between)
     done = subprocess.run(
-        [sys.executable, "-c", program, "run", "workflow.yaml", "--no-tui"],
+        [sys.executable, "-c", program, "run", "workflow.yaml", "--no-tui", *jobs],
         cwd=space.root,
         env=space.env,
         capture_output=True,
@@ -52,9 +57,23 @@ def test_what_another_run_made_meanwhile_is_not_made_again(space: Space, ran_bef
         assert space.run().code == 0
         space.ran()
         space.write("in.txt", "2\n")
-    told = run(space, overtake=True)
+    told = run(space, ANOTHER_RUN)
     assert sorted(space.ran()) == (["one"] if ran_before else ["one", "two"])
     assert "up to date (2 jobs)\nplans: 2" in told
+
+
+@pytest.mark.parametrize("asked", [[], ["second"]], ids=["all", "one job"])
+def test_what_a_run_made_that_was_there_already_is_not_made_again(
+    space: Space, asked: list[str]
+) -> None:
+    first = space.job("first", "touch up; while [ ! -e go ]; do sleep 0.02; done")
+    space.workflow(first, space.job("second"), resources={"max_parallel": 1})
+    other = space.start("run", "workflow.yaml", "--no-tui")
+    wait_for(lambda: space.exists("up"), "the first job runs")
+    told = run(space, THE_END_OF_ONE, *asked)
+    other.communicate(timeout=60)
+    assert space.ran() == ["first", "second"]
+    assert told.endswith("plans: 2\n")
 
 
 @pytest.mark.parametrize("ran_before", [False, True], ids=["first run", "later run"])
@@ -64,4 +83,4 @@ def test_where_nobody_came_between_the_plan_is_made_once(space: Space, ran_befor
     if ran_before:
         assert space.run().code == 0
         space.write("in.txt", "2\n")
-    assert run(space, overtake=False).endswith("plans: 1\n")
+    assert run(space, NOTHING).endswith("plans: 1\n")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from oumi_flow.cli import main
 from tests.flow.conftest import Space, wait_for
 
 # Says on stderr whether the whole program was needed.
@@ -243,6 +244,48 @@ def test_what_changes_a_dry_run_breaks_its_seal(
     text, how = said(fresh, "--dry-run")
     assert how != "sealed"
     assert words in text
+
+
+def test_an_input_whose_link_leads_nowhere_any_more_is_missing(space: Space) -> None:
+    target = space.write("elsewhere/data.txt", "1234\n")
+    (space.root / "in").mkdir()
+    (space.root / "in/data.txt").symlink_to("../elsewhere/data.txt")
+    space.workflow(space.job("reads", inputs=["in/data.txt"]))
+    for _ in range(3):  # what is a moment old is not sealed yet
+        assert "1 will run" in space.run("--dry-run").out
+    target.unlink()
+    for words in (["--dry-run"], []):
+        told = space.run(*words)
+        assert told.code == 2
+        assert "in/data.txt" in told.err
+    assert space.ran() == []
+
+
+def test_a_dry_run_does_not_look_through_a_whole_disk_to_be_sealed(
+    fresh: Space, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(fresh.root)
+    monkeypatch.setenv("OUMI_FLOW_HOME", fresh.env["OUMI_FLOW_HOME"])
+    for name in ("a", "b", "c"):
+        (fresh.root / "out/reads" / name).mkdir()
+    seal = seal_of(fresh)
+    seal.unlink()
+
+    def is_sealed(most: int) -> bool:
+        monkeypatch.setattr("oumi_flow.commands.sealing._MOST_ENTRIES", most)
+        assert main(["run", "workflow.yaml", "--no-tui", "-n"]) == 0
+        return seal.exists()
+
+    wait_for(lambda: is_sealed(4), "a seal")
+    seal.unlink()
+    assert not is_sealed(3)
+    assert "2 will run" in capsys.readouterr().out
+
+
+def test_looking_ahead_costs_no_run_its_seal(small: Space) -> None:
+    for flags in (["-n"], ["--dry-run"], ["-nj2"], ["-vn"]):
+        assert small.run(*flags).code == 0
+        assert said(small)[1] == "sealed", flags
 
 
 def test_a_variable_that_must_be_set_and_is_not_any_more(small: Space) -> None:

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from oumi_flow.store import STATE
+from oumi_flow.commands.watching import Watching
+from oumi_flow.store import STATE, Store
 from tests.flow.conftest import Space, wait_for
 
 VALUE = "hunter2-swordfish-42"
@@ -168,6 +169,41 @@ def test_one_given_by_a_var_is_kept_nowhere(space: Space) -> None:
     resumed = space.command("resume", PHRASE=VALUE)
     assert resumed.code == 2
     assert "secret" in resumed.text
+
+
+def test_a_short_one_that_is_all_of_a_setting_is_kept_nowhere(space: Space) -> None:
+    space.workflow(space.job("job"), vars={"given": "?"}, env={"MY_KEY": "${{ vars.given }}"})
+    assert space.run("--set", "given=pw123").code == 0
+    assert "up to date" in space.run("--set=given=pw123").out
+    assert places_of(space, "pw123") == []
+
+
+def test_words_that_only_look_like_one_do_not_keep_a_run_from_being_resumed(space: Space) -> None:
+    space.workflow(space.job("job"), vars={"glob": "?"}, env={"MODE": "${MODE}"}, secrets=["MODE"])
+    assert space.run("--set", "glob=x****y", MODE="workflow").code == 0
+    resumed = space.command("resume", MODE="workflow")
+    assert (resumed.code, "up to date" in resumed.out) == (0, True), resumed.text
+
+
+def test_the_screen_does_not_run_again_what_was_given_one(
+    space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space.workflow(
+        space.job("job", "exit 1"), vars={"given": "?"}, env={"MY_KEY": "${{ vars.given }}"}
+    )
+    assert space.run("--set", "given=correct-horse").code == 1
+    monkeypatch.chdir(space.root)
+    monkeypatch.setenv("OUMI_FLOW_HOME", space.env["OUMI_FLOW_HOME"])
+    store = Store("out")
+    run_id = store.latest_run()
+    assert run_id is not None
+    watching = Watching(store, run_id, "workflow.yaml")
+    try:
+        assert "secret" in watching.run_again([])
+    finally:
+        watching.close()
+    assert store.latest_run() == run_id
+    assert space.ran() == ["job"]
 
 
 @pytest.mark.parametrize("field", ["run", "args", "output_dir"])
