@@ -8,6 +8,7 @@ Figures come from benchmarks that were run with `--record`, a JSON object a line
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Iterable, Iterator
@@ -47,7 +48,11 @@ def rows(records: Iterable[dict[str, object]], words: list[str]) -> list[list[st
 
 
 def main() -> None:
-    found = rows(entries(), sys.argv[1:])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("words", nargs="*", metavar="WORD")
+    found = rows(entries(), parser.parse_args().words)
     if not found:
         sys.exit("no figures recorded; run a benchmark with --record")
     print(table(["figure", "first", "before", "newest", "change", "commit"], found))

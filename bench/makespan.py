@@ -111,6 +111,7 @@ def main() -> None:
             for ratio, made in ranked[: options.worst]:
                 print(f"    {ratio:.3f}  {made.name}, {len(made.kinds)} jobs, {made.gpus} GPUs")
     if options.families:
+        print(f"\n{'mean by family':28} " + " ".join(f"{words[:7]:>7}" for words in found))
         for family in dict.fromkeys(made.family for made in sets):
             means = [
                 statistics.mean(r for r, m in zip(of, sets, strict=True) if m.family == family)

@@ -1,7 +1,8 @@
 """A run on a clock that jumps: the real loop, line, rules and leases; jobs that only take time.
 
 What is not real: the processes, the files, and the locks of the tokens. Who of those in line may
-take which tokens is decided by the rule of the real pool.
+take which tokens is decided by the rule of the real pool. Nothing is judged again, restored or
+taken over, and no GPU is lost.
 """
 
 from __future__ import annotations
@@ -43,7 +44,10 @@ class Stay:
 
 
 class VirtualRun:
-    """One plan, from start to end; `run` returns when each job ran. `seconds`: what each takes."""
+    """One plan, from start to end; `run` returns when each job ran.
+
+    `seconds`: what each takes. `failing`: jobs that end with exit code 1.
+    """
 
     def __init__(
         self,
@@ -53,8 +57,10 @@ class VirtualRun:
         gpus: int,
         slots: int,
         allocation: str = "dynamic",
+        failing: Collection[str] = (),
     ) -> None:
         self.now = 0.0
+        self._failing = failing
         self._seconds = seconds
         self._messages: deque[Message] = deque()
         self._calls: deque[Callable[[], Message]] = deque()
@@ -82,19 +88,19 @@ class VirtualRun:
         self._settle()
         while not self.loop.over:
             due = self.loop.next_due()
+            assert due is None or due > self.now, "the real loop would spin"
             end = self._ends[0][0] if self._ends else None
             if end is None and due is None:
                 raise AssertionError("nothing runs, nothing is due, and jobs wait")
-            if end is None or (due is not None and self.now < due < end):
+            if end is None or (due is not None and due < end):
                 assert due is not None
-                self.now = max(due, self.now + 1e-3)
+                self.now = due
             else:
                 self.now = end
                 while self._ends and self._ends[0][0] <= self.now:
                     _, token = heappop(self._ends)
                     self._end(token)
             self._settle()
-        assert self.loop.result().state == "done"
         return self.stays
 
     def _settle(self) -> None:
@@ -119,13 +125,13 @@ class VirtualRun:
         return False
 
     def recheck(self, step: Step) -> Verdict:
-        raise NotImplementedError
+        raise AssertionError("not in a virtual run")
 
     def may_restore(self, step: Step) -> bool:
         return False
 
     def restore(self, step: Step) -> Verdict:
-        raise NotImplementedError
+        raise AssertionError("not in a virtual run")
 
     def shares(self, step: Step) -> bool:
         return False
@@ -140,14 +146,16 @@ class VirtualRun:
         gpus = tuple(lease.devices) if lease else ()
         self._begun[name] = (self.now, gpus)
         attempt = Attempt("R", name, number, name, (), ".", {}, "", "")
-        return Prepared(attempt, began=self.now, gpus=len(gpus))
+        return Prepared(attempt, began=self.now, gpus=len(gpus), indices=gpus)
 
     def adopt(self, step: Step, handle: Handle) -> Prepared | None:
-        raise NotImplementedError
+        raise AssertionError("not in a virtual run")
 
     def conclude(
         self, step: Step, prepared: Prepared, exit: Exit, ending: Ending | None
     ) -> Outcome:
+        if step.job.name in self._failing:
+            return Outcome(JobState.FAILED, "exit 1", exit_code=1)
         return Outcome(JobState.DONE, trace=trace_of(step.job.name, 1.0), exit_code=0)
 
     def commit(self, step: Step, prepared: Prepared, outcome: Outcome) -> None: ...
@@ -233,7 +241,7 @@ class Pool:
         self._order = sorted(self.capacity, key=lambda gpu: (gpu in gpus, gpu))
 
     def set_aside(self, index: int) -> None:
-        raise NotImplementedError
+        raise AssertionError("not in a virtual run")
 
 
 def trace_of(job: str, seconds: float) -> Trace:

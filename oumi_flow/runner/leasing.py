@@ -145,6 +145,7 @@ class Leasing:
             before={
                 other: now - self._waits[other].since if self._hopeful(other) else 0.0
                 for other in before
+                if other in self._waits  # else it was kept back, and asked for nothing
             },
         )
         if lease is None:

@@ -21,6 +21,7 @@ from oumi_flow.events import (
 from oumi_flow.executors.base import Attempt, Exit, Handle
 from oumi_flow.model import Decision, JobState, Outcome, Plan
 from oumi_flow.runner import live, terms
+from oumi_flow.runner.kept_slots import KeptSlots
 from oumi_flow.runner.leasing import Leasing
 from oumi_flow.runner.live import Live
 from oumi_flow.runner.lost import LostProcesses
@@ -67,9 +68,7 @@ class Loop:
             lambda job: self.states[job] is _S.QUEUED,
             tell,
         )
-        self._starting: set[str] = set()  # between their lease and their process
-        self._slots_kept = 0  # from jobs without a GPU, as long as there are others to come
-        self._gpu_jobs = 0
+        self._kept_slots = KeptSlots(leasing)
         self._sharing = Sharing(self._orders)
         self._live: dict[str, Live] = {}
         self._by_token: dict[str, str] = {}
@@ -152,7 +151,7 @@ class Loop:
         if self._to_submit:
             attempts, self._to_submit = self._to_submit, []
             self._pilot.submit(attempts)
-        if self._ordering.undecided and not self._starting and self.states.counts[_S.RUNNING]:
+        if self._ordering.is_due(self.states.counts[_S.RUNNING]):
             self._choose_order()
 
     def handle(self, message: Message) -> None:
@@ -181,6 +180,8 @@ class Loop:
         """What a change of state asks of us."""
         todo = list(changes)
         for job, state, cause in todo:
+            if state.ended:
+                self._kept_slots.ended(job)
             if state is _S.BLOCKED:
                 self._send_away(job, Ending(_S.CANCELLED, cause, "cancelled"))
                 self._tell(live.finished(job, state, cause))
@@ -273,19 +274,17 @@ class Loop:
 
     def _keeps_slots(self) -> bool:
         """Whether what is left of them is for jobs with a GPU."""
-        if not self._gpu_jobs:
-            return False
         free = self._options.max_parallel - self.states.counts[_S.RUNNING]
-        return free <= self._slots_kept - self._leasing.busy
+        return self._kept_slots.takes(free)
 
     def _choose_order(self) -> None:
         """Once the first jobs are on their way, so that nobody waits for it."""
         states = self.states
         gone = {job for job in self._steps if states[job].ended}
         running = {job: one for job, one in self._live.items() if states[job] is _S.RUNNING}
-        begun = {job: one.lease.devices if one.lease else () for job, one in running.items()}
-        self._ordering.undecided = False
-        self._orders.choose(lambda: self._ordering.choose(gone, begun))
+        # Those that were taken over hold GPUs, too, though by no lease of ours.
+        begun = {job: one.prepared.indices if one.prepared else () for job, one in running.items()}
+        self._orders.choose(self._ordering.decision(gone, begun))
 
     def _on_chosen(self, message: terms.Chosen) -> None:
         if message.ranks is None or self._halted:
@@ -293,19 +292,15 @@ class Loop:
         self._leasing.reserves = message.reserves
         self._room.reorder(message.ranks)
         if message.slots_kept:
-            self._slots_kept = message.slots_kept
-            self._gpu_jobs = sum(
-                not self.states[job].ended and self._leasing.request(step.job) is not None
-                for job, step in self._steps.items()
-            )
+            to_come = [step.job for job, step in self._steps.items() if not self.states[job].ended]
+            self._kept_slots.keep(message.slots_kept, to_come)
 
     def _start(self, job: str, lease: Lease | None) -> None:
         one = self._live[job]
         one.lease, one.ending, one.prepared, one.handle = lease, None, None, None
         one.concluding = False
         self.states.set(job, _S.RUNNING)
-        if self._ordering.undecided:
-            self._starting.add(job)
+        self._ordering.begins(job)
         self._orders.prepare(one.step, one.number, lease)
 
     def _on_readied(self, message: terms.Readied) -> None:
@@ -325,7 +320,7 @@ class Loop:
     def _on_submitted(self, message: terms.Submitted) -> None:
         job, token, handle, detail = message
         one = self._live[job]
-        self._starting.discard(job)
+        self._ordering.has_begun(job)
         if handle is None:
             self._by_token.pop(token, None)
             words = detail or "could not start"
@@ -417,7 +412,7 @@ class Loop:
     def _conclude_unstarted(self, job: str, ending: Ending) -> None:
         """The attempt ended before it had a process."""
         one = self._live[job]
-        self._starting.discard(job)
+        self._ordering.has_begun(job)
         self._release(one)
         one.concluding = True
         outcome = Outcome(ending.state, ending.detail)
@@ -455,6 +450,7 @@ class Loop:
 
     def _lose_gpu(self, device: int) -> None:
         self._leasing.set_aside(device)
+        self._kept_slots.refit()
         self._tell(Note(f"GPU {device} is lost; this run goes on without it", "warning"))
         for job in self._room.refit({name: step.job for name, step in self._steps.items()}):
             request = self._leasing.request(self._steps[job].job)
@@ -478,8 +474,6 @@ class Loop:
     ) -> None:
         """A job's last change."""
         one = self._live.pop(job, None)
-        if self._gpu_jobs and self._leasing.request(self._steps[job].job) is not None:
-            self._gpu_jobs -= 1
         changes = self.states.set(job, state, cause)
         self._tell(live.finished(job, state, cause, one, outcome, took))
         self._after(changes)

@@ -8,7 +8,7 @@ hundredth of it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from oumi_flow.model import Decision, Step
@@ -26,7 +26,7 @@ _STARTS_A_SECOND = 300.0
 
 
 class Ordering:
-    """For the loop's thread, but for `choose`, which is for a worker."""
+    """For the loop's thread, but for what `decision` returns."""
 
     def __init__(self, steps: Sequence[Step], leasing: Leasing, options: Options) -> None:
         self._steps = [step for step in steps if step.decision is not Decision.UP_TO_DATE]
@@ -37,7 +37,8 @@ class Ordering:
         if any(step.job.gpu is not None and step.job.gpu.devices for step in self._steps):
             self.ranks |= self._by_queues()
         self._starts = self._allowance()
-        self.undecided = self._starts >= 2 * len(self._steps)
+        self._undecided = self._starts >= 2 * len(self._steps)
+        self._starting: set[str] = set()  # between their lease and their process
         self._abandoned = False
 
     def _allowance(self) -> int:
@@ -51,11 +52,31 @@ class Ordering:
 
         return min(MOST_STARTS, int(known / self._slots * _STARTS_A_SECOND))
 
-    def choose(self, gone: Collection[str], begun: Mapping[str, Sequence[int]]) -> terms.Chosen:
-        """An order for what has neither `gone` nor `begun`.
+    def begins(self, job: str) -> None:
+        """It has its lease, and will have its process soon."""
+        if self._undecided:
+            self._starting.add(job)
 
-        `begun`: jobs that run, with the GPUs that each holds. Blocks for some two seconds at most.
+    def has_begun(self, job: str) -> None:
+        """It has its process, or will never have one."""
+        self._starting.discard(job)
+
+    def is_due(self, running: int) -> bool:
+        """Whether the order is to be chosen now: once, and nobody's start waits for it."""
+        return self._undecided and running > 0 and not self._starting
+
+    def decision(
+        self, gone: Collection[str], begun: Mapping[str, Sequence[int]]
+    ) -> Callable[[], terms.Chosen]:
+        """What a worker is to call for an order of what has neither `gone` nor `begun`.
+
+        `begun`: jobs that run, with the GPUs that each holds. The call blocks for some two seconds
+        at most.
         """
+        self._undecided = False
+        return lambda: self._choose(gone, begun)
+
+    def _choose(self, gone: Collection[str], begun: Mapping[str, Sequence[int]]) -> terms.Chosen:
         from oumi_flow.schedule.choose import choose
         from oumi_flow.schedule.rules import slots_kept
 

@@ -46,6 +46,7 @@ class WaitingRoom:
         # What has ended well but is not recorded yet: who is ready then, and since when.
         self._coming: dict[str, tuple[Rank, float]] = {}
         self._again: float | None = None  # when somebody has waited for those for long enough
+        self._left = float("-inf")  # when the line was last walked
         self._fresh: list[str] = []
         self._words: dict[str, tuple[str, ...]] = {}  # why each runs
         self._told: dict[str, str] = {}
@@ -67,7 +68,7 @@ class WaitingRoom:
 
         Or with words for why nothing can be leased: such a one is not to run.
         """
-        self._again = None
+        self._again, self._left = None, now
         for job, got in admit(self._line, _Desk(self, now, has_slot, keeps_slots)):
             yield job, *(got or (None, ""))
         self.leasing.keep(self._line.requests())
@@ -87,7 +88,9 @@ class WaitingRoom:
     def next_due(self) -> float | None:
         """The clock's time at which a lease is worth another try."""
         tries = [self.leasing.next_try(request) for request in self._line.requests()]
-        return min((when for when in (*tries, self._again) if when is not None), default=None)
+        # Who was kept back for another has not been tried: for him no time comes but a release.
+        due = (when for when in (*tries, self._again) if when is not None and when > self._left)
+        return min(due, default=None)
 
     def expect(self, job: str, coming: list[str], now: float) -> None:
         """`job` is about to be done, and `coming` will be ready then."""

@@ -21,12 +21,11 @@ _SHUFFLES, _IN_VAIN = (0.1, 0.1, 0.4), 150
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The order, whether tokens are kept for wide jobs, and what it was found to take."""
+    """The order, whether tokens are kept for wide jobs and slots for GPU jobs, what it takes."""
 
     ranks: list[Rank]
     reserve: bool
     spare: bool
-    words: str
     seconds: float
 
 
@@ -48,17 +47,17 @@ def choose(
     if tries < 2:
         return None
     floor = _floor(jobs)
-    best: tuple[float, Sequence[float], bool, bool, str] | None = None
-    for values, reserve, spare, words in _rules(jobs, trusted):
+    best: tuple[float, Sequence[float], bool, bool] | None = None
+    for values, reserve, spare in _rules(jobs, trusted):
         if tries <= 0 or stop() or (best is not None and best[0] <= floor):
             break
         tries -= 1
         took = Play(jobs, ranks(jobs, values), reserve, spare, begun).run().seconds
         if best is None or took < best[0] * (1 - 1e-9):
-            best = (took, values, reserve, spare, words)
+            best = (took, values, reserve, spare)
     if best is None:
         return None
-    took, values, reserve, spare, words = best
+    took, values, reserve, spare = best
     rng, vain = Random(1), 0
     while trusted and tries > 0 and vain < _IN_VAIN and took > floor and not stop():
         tries -= 1
@@ -68,10 +67,10 @@ def choose(
         now = Play(jobs, ranks(jobs, moved), reserve, spare, begun).run().seconds
         if now < took:
             took, values, vain = now, moved, 0
-    return Choice(ranks(jobs, values), reserve, spare, words, took)
+    return Choice(ranks(jobs, values), reserve, spare, took)
 
 
-def _rules(jobs: JobSet, trusted: bool) -> Iterator[tuple[Sequence[float], bool, bool, str]]:
+def _rules(jobs: JobSet, trusted: bool) -> Iterator[tuple[Sequence[float], bool, bool]]:
     """Rules worth a try with these jobs, the likeliest first."""
     requests = {request for request in jobs.requests if request is not None}
     wide = any(request.count > 1 for request in requests)
@@ -90,9 +89,9 @@ def _rules(jobs: JobSet, trusted: bool) -> Iterator[tuple[Sequence[float], bool,
             values = ORDERS[order](jobs)
             if (values, reserve) not in seen:
                 seen.append((values, reserve))
-                yield values, reserve, False, order + (", with a reservation" if reserve else "")
+                yield values, reserve, False
     if both:
-        yield longest_path(jobs), False, True, "longest path, slots kept for GPU jobs"
+        yield longest_path(jobs), False, True
 
 
 def _floor(jobs: JobSet) -> float:

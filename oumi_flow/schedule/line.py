@@ -124,6 +124,7 @@ def admit(line: Line[J], desk: Desk[J, Got]) -> Iterator[tuple[J, Got | None]]:
                 if len(aside) >= _DEPTH:
                     without[request] = None
                 continue
+            taking = hold.overlap(request) if hold is not None else 0
             lease = desk.take(job, request, [of for of in without if of is not None])
             if lease is None:
                 without[request] = None
@@ -131,7 +132,7 @@ def admit(line: Line[J], desk: Desk[J, Got]) -> Iterator[tuple[J, Got | None]]:
                     hold = desk.hold(request)
                 continue
             if hold is not None:
-                hold.passed(request, desk.seconds(job))
+                hold.passed(taking, desk.seconds(job))
             line.pop(request)
             yield job, lease
     finally:

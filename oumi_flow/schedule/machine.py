@@ -36,13 +36,17 @@ class Machine:
             return all(free & self._of.get(gpu, 0) for gpu in request.devices)
         return free.bit_count() >= request.count
 
+    def tokens(self, gpu: int) -> int:
+        """All tokens of that GPU."""
+        return self._of.get(gpu, 0)
+
     def could_use(self, request: GpuRequest) -> int:
         """All tokens that may be part of what it gets."""
         if not request.devices:
             return self.all
         mask = 0
         for gpu in request.devices:
-            mask |= self._of.get(gpu, 0)
+            mask |= self.tokens(gpu)
         return mask
 
     def take(self, request: GpuRequest) -> int:
@@ -112,22 +116,16 @@ class Hold:
 
     def lets_pass(self, request: GpuRequest, seconds: float) -> bool:
         """Whether a job that asks for this, and is to last so long, may start now."""
-        if self._now + seconds <= self.until:
-            return True
-        return self._machine_spares(request)
+        return self._now + seconds <= self.until or self.overlap(request) <= self._spare
 
-    def passed(self, request: GpuRequest, seconds: float) -> None:
-        """One that was let pass has started."""
+    def passed(self, overlap: int, seconds: float) -> None:
+        """One that was let pass has started. `overlap`: as it was before that."""
         if self._now + seconds > self.until:
-            self._spare -= self._overlap(request)
+            self._spare -= overlap
 
-    def _machine_spares(self, request: GpuRequest) -> bool:
-        return self._overlap(request) <= self._spare
-
-    def _overlap(self, request: GpuRequest) -> int:
+    def overlap(self, request: GpuRequest) -> int:
         """How many of the kept tokens it would take at least."""
         if request.devices:
-            usable = self._machine.could_use(request) & self._wanted
-            return usable.bit_count() if usable else 0
+            return sum(bool(self._machine.tokens(gpu) & self._wanted) for gpu in request.devices)
         beside = (self._machine.free & ~self._wanted).bit_count()
         return max(0, request.count - beside)

@@ -108,8 +108,3 @@ class Play:
 
     def seconds(self, job: int) -> float:
         return self._jobs.seconds[job]
-
-
-def play(jobs: JobSet, ranks: Sequence[Rank], reserve: bool = False) -> Played:
-    """From the start to the end; some 10 µs a job."""
-    return Play(jobs, ranks, reserve).run()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import pytest
 
 from oumi_flow.model import GpuRequest
 from oumi_flow.schedule.choose import choose
+from oumi_flow.schedule.line import Line, Rank, admit
 from oumi_flow.schedule.machine import Hold, Machine
 from oumi_flow.schedule.play import Play
 from oumi_flow.schedule.rules import ORDERS, JobSet, ranks
@@ -72,7 +73,7 @@ def test_one_that_leaves_enough_for_a_wide_job_may_pass_it_but_no_second_one() -
     machine.take(ONE)  # ends who knows when
     hold = Hold(machine, TWO, 0.0, ends)
     assert hold.lets_pass(ONE, 500.0)
-    hold.passed(ONE, 500.0)
+    hold.passed(hold.overlap(ONE), 500.0)
     assert not hold.lets_pass(ONE, 500.0)
 
 
@@ -84,6 +85,48 @@ def test_while_the_machine_drains_only_those_pass_that_take_nothing_of_it() -> N
     assert drain.lets_pass(TWO, 1.0)
     machine.occupy([2, 3])
     assert not drain.lets_pass(ONE, 1.0)
+
+
+def test_who_takes_nothing_that_is_kept_takes_nothing_of_what_is_spare() -> None:
+    machine = Machine(dict.fromkeys(range(5), 1), named={0, 1})
+    machine.occupy([0])
+    line: Line[str] = Line()
+    for place, (job, request) in enumerate(
+        [("wide", GpuRequest(2, (0, 1))), ("two", TWO), ("one", ONE)]
+    ):
+        line.push(job, (0, 0.0, place), request)
+    desk = PlainDesk(machine, lambda request: Hold(machine, request))
+    assert [job for job, _ in admit(line, desk)] == ["two", "one"]
+    assert machine.free == machine.tokens(1)
+
+
+def test_of_a_split_gpu_that_is_kept_one_who_names_it_takes_an_instance() -> None:
+    machine = Machine({0: 7})
+    ends = [(0.0, 100.0, machine.take(FOUR))]
+    hold = Hold(machine, FOUR, 0.0, ends)
+    assert hold.lets_pass(FIRST, 500.0)
+
+
+class PlainDesk:
+    """Enough slots; tokens of a machine; every job is expected to run for long."""
+
+    def __init__(self, machine: Machine, hold: Callable[[GpuRequest], Hold]) -> None:
+        self._machine, self.hold = machine, hold
+
+    def has_slot(self) -> bool:
+        return True
+
+    def keeps_slots(self) -> bool:
+        return False
+
+    def waits(self, job: str, rank: Rank, request: GpuRequest | None) -> bool:
+        return False
+
+    def take(self, job: str, request: GpuRequest, before: Collection[GpuRequest]) -> int | None:
+        return self._machine.take(request) if self._machine.fits(request) else None
+
+    def seconds(self, job: str) -> float:
+        return 1000.0
 
 
 # -- playing through ------------------------------------------------------------------------------
@@ -127,14 +170,15 @@ def test_the_order_chosen_is_never_worse_than_the_longest_way() -> None:
 
 
 def test_a_reservation_is_chosen_where_it_pays_and_times_are_trusted() -> None:
-    rows: list[Row] = [(50, GpuRequest(3), ()), (100, FOUR, ()), (100, FOUR, ())]
-    rows += [(45, ONE, ()), (45, ONE, ()), (60, ONE, (1,)), (60, ONE, (2,))]
+    rows: list[Row] = [(40, ONE, ()), (20, FOUR, (0,)), (40, ONE, (1,)), (50, ONE, ())]
+    rows += [(50, ONE, (2,)), (30, GpuRequest(3), ()), (20, ONE, ())]
     found = choose(jobs(*rows))
     guessed = choose(jobs(*rows), trusted=False)
     assert found is not None
     assert guessed is not None
     assert not guessed.reserve
-    assert found.seconds <= guessed.seconds
+    assert found.reserve
+    assert found.seconds < guessed.seconds
 
 
 def test_the_same_jobs_get_the_same_order_and_no_time_means_no_choice() -> None:
@@ -153,7 +197,7 @@ def test_choosing_ends_when_it_is_told_to() -> None:
 
     found = choose(work, stop=stop)
     assert found is not None
-    assert found.words == "longest path"
+    assert found.ranks == ranks(work, ORDERS["longest path"](work))
 
 
 @pytest.mark.parametrize("order", sorted(ORDERS))

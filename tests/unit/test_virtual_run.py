@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,15 +14,17 @@ from scheduling.job_sets import Set, generated
 from scheduling.virtual_run import Stay, VirtualRun, step
 
 from oumi_flow.model import GpuRequest, Step
+from oumi_flow.runner.terms import Chosen
 
 ONE = GpuRequest(1)
 
 
 def run(
-    steps: Sequence[Step], seconds: Mapping[str, float], gpus: int, slots: int = 64, **options: str
+    steps: Sequence[Step], seconds: Mapping[str, float], gpus: int, slots: int = 64, **options: Any
 ) -> VirtualRun:
     made = VirtualRun(steps, seconds, gpus=gpus, slots=slots, **options)
     made.run()
+    assert made.loop.result().state == ("failed" if options.get("failing") else "done")
     return made
 
 
@@ -132,6 +135,40 @@ def test_jobs_without_a_gpu_do_not_take_all_slots_of_those_with_one() -> None:
     steps += [step(f"train-{i}", "train", (f"data-{i}",), ONE, took=900.0) for i in range(4)]
     made = run(steps, seconds, 4, slots=8)
     assert max(stay.end for stay in made.stays.values()) < 2000.0
+
+
+def choose(made: VirtualRun, chosen: Chosen) -> None:
+    """Instead of what the run would choose for itself."""
+    made.loop._ordering.abandon()
+    made.loop.handle(chosen)
+
+
+def test_slots_are_kept_for_no_gpu_job_that_can_not_come_any_more() -> None:
+    seconds = {f"cpu-{i}": 1000.0 for i in range(16)} | {f"data-{i}": 1.0 for i in range(4)}
+    steps = [step(n, "shell", took=s, priority=n[0] == "d") for n, s in seconds.items()]
+    steps += [step(f"train-{i}", "train", (f"data-{i}",), ONE, took=900.0) for i in range(4)]
+    made = VirtualRun(steps, seconds, gpus=4, slots=8, failing=[f"data-{i}" for i in range(4)])
+    choose(made, Chosen({}, slots_kept=4))
+    stays = made.run()
+    assert max(stay.end for stay in stays.values()) == 2001.0
+
+
+def test_many_that_are_kept_back_for_a_wide_job_are_in_nobodys_way() -> None:
+    seconds = {"b": 9000.0, "a": 100.0, "c": 100.0, "d": 100.0, "wide": 50.0, "named": 5.0}
+    seconds |= {f"small-{i}": 20000.0 for i in range(60)}
+    steps = [
+        step(n, "train", (), GpuRequest(1, (gpu,)), took=seconds[n], priority=3)
+        for gpu, n in enumerate("bacd")
+    ]
+    steps.append(step("wide", "train", (), GpuRequest(4), took=50.0, priority=2))
+    for i in range(60):
+        steps.append(step(f"small-{i}", "train", ("a",), ONE, took=20000.0, priority=1))
+    steps.append(step("named", "train", ("a",), GpuRequest(1, (1,)), took=5.0))
+    made = VirtualRun(steps, seconds, gpus=4, slots=64)
+    choose(made, Chosen({}, reserves=True))
+    stays = made.run()
+    assert stays["named"].start == 100.0
+    assert stays["wide"].start == 9000.0
 
 
 def test_small_sets_of_every_family_come_near_the_bound() -> None:
