@@ -146,7 +146,10 @@ def next_line(channel: socket.socket, wakeup: int) -> tuple[bytes, list[int]] | 
             )
             return (line, descriptors) if line else None
         if asked_to_stop(wakeup):
-            return None
+            # An order that came meanwhile has nobody else; the signal was not for it.
+            poller.unregister(wakeup)
+            if not poller.poll(0):
+                return None
 
 
 def asked_to_stop(wakeup: int) -> bool:

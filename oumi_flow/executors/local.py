@@ -340,6 +340,7 @@ class LocalExecutor:
                 continue  # its supervisor may live on, and look after another one
             if is_alive(handle):
                 alive.append(handle)
+            # Once more, as it may have ended between these two looks.
             elif read_exit(state_dir, handle.token) is None and handle.boot_id == boot_id():
                 headless.append(handle)
         stop_leftovers(headless, grace)

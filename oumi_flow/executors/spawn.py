@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
@@ -50,16 +51,26 @@ def open_all(redirects: Sequence[Any]) -> list[tuple[int, int]]:
             if how == "&":
                 copies.append((int(path), target))
                 continue
-            flags = _OPEN[how] | os.O_NONBLOCK | os.O_CLOEXEC
-            fd = os.open(path.encode("latin-1"), flags, 0o666)
+            name = path.encode("latin-1")
+            # Before it is opened: who waits at the other end of a pipe would take us for the job.
+            with contextlib.suppress(FileNotFoundError):
+                _ask_plain(path, os.stat(name))
+            fd = os.open(name, _OPEN[how] | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
             copies.append((fd, target))
-            if path != os.devnull and not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise OSError(errno.EINVAL, "not a plain file")
+            _ask_plain(path, os.fstat(fd))
             os.set_blocking(fd, True)
     except OSError:
         close_all(copies)
         raise
     return copies
+
+
+def _ask_plain(path: str, seen: os.stat_result) -> None:
+    """Raises OSError for pipes and the like, and for files of /proc: they are of who opens them."""
+    if path != os.devnull and (
+        not stat.S_ISREG(seen.st_mode) or seen.st_dev == os.stat("/proc/self").st_dev
+    ):
+        raise OSError(errno.EINVAL, "not a plain file")
 
 
 def close_all(copies: Sequence[tuple[int, int]]) -> None:

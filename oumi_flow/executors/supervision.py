@@ -42,7 +42,6 @@ from oumi_flow.executors.wire import to_bytes
 
 TYPE_CHECKING = False  # an import that is an eighth of the server's start
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from typing import Any, Protocol
 
     class Forge(Protocol):
@@ -107,11 +106,13 @@ class Supervision:
         self.cancelled = False
         self.asked = False  # to stop, by a signal
         self.error = ""
+        self.recorded = False  # in exit.json, how it ended
         self.kill_at: float | None = None  # monotonic; None: nobody has been asked to stop
         self.kill_pause = 0.01
         self.refusals = 0
         self.wakeup = wakeup
         self.base = base
+        self.cpu_before = _cpu_of_children()
 
     def run(self) -> dict[str, Any]:
         """The whole attempt. Returns what to report; nothing of it is open or left then."""
@@ -144,9 +145,10 @@ class Supervision:
         """Whether this process may look after another attempt: nothing of this one clings to it.
 
         Neither a process that could not be stopped, nor a signal that may be followed by another,
-        nor secrets.
+        nor secrets, nor a record by which we would still be looking after it.
         """
-        return not (self.asked or self.error or self.refusals or self.masker or self.order["mask"])
+        clings = self.asked or self.error or self.refusals or self.masker or self.order["mask"]
+        return self.recorded and not clings
 
     # starting
 
@@ -179,14 +181,8 @@ class Supervision:
         if cwd == b".":
             yield
             return
-        if self.forge is not None:  # there is no way back for a job that is forked from here
-            try:
-                os.chdir(cwd)
-            except OSError as error:
-                raise CannotStart(f"its workdir {os.fsdecode(cwd)}: {error.strerror}") from error
-            yield
-            return
-        here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        # There is no way back for a job that is forked from here.
+        here = -1 if self.forge else os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             try:
                 os.chdir(cwd)
@@ -195,9 +191,11 @@ class Supervision:
             try:
                 yield
             finally:
-                os.fchdir(here)
+                if here >= 0:
+                    os.fchdir(here)
         finally:
-            os.close(here)
+            if here >= 0:
+                os.close(here)
 
     def _handle(self) -> dict[str, Any]:
         return {
@@ -250,7 +248,9 @@ class Supervision:
             with contextlib.suppress(OSError, CannotStart):
                 copies = open_all(direct[1])
                 try:
-                    return self._start(direct[0], env, output, copies)
+                    # A shell would say so; the rest of what it sets is about itself.
+                    there = {**env, b"PWD": os.getcwdb()}
+                    return self._start(direct[0], there, output, copies)
                 finally:
                     close_all(copies)
         return self._start(self.order["argv"], env, output, ())
@@ -419,7 +419,7 @@ class Supervision:
             "oom_kills": self.kills,
             "oom_scope": self.kills_scope,
             "cold": self.cold,
-            "cpu": round(sum(os.times()[2:4]), 2),
+            "cpu": round(_cpu_of_children() - self.cpu_before, 2),
         }
 
     def _leave_exit_json(self, report: dict[str, Any]) -> None:
@@ -427,3 +427,9 @@ class Supervision:
         with contextlib.suppress(OSError):
             if self.state is not None:
                 self.state.write("exit.json", report)
+                self.recorded = True
+
+
+def _cpu_of_children() -> float:
+    """Seconds of all that this process has waited for, in any of its attempts."""
+    return sum(os.times()[2:4])

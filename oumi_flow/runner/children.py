@@ -41,7 +41,7 @@ class Children:
 
     def direct(self, job: Job, argv: tuple[str, ...]) -> Direct | None:
         """The same without the shell that `argv` begins with, if it means the same."""
-        if self._taught or verbs.teaches(job.command.env):
+        if self._taught or verbs.teaches((*job.command.env, *job.secret_env)):
             return None
         return verbs.without_shell(argv)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from oumi_flow.errors import FlowError
-from oumi_flow.verbs.plain import PLAIN, SHELL_WORDS
+from oumi_flow.verbs.plain import BLANKS, PLAIN, SHELL_WORDS
 from oumi_flow.verbs.table import CliOption, VerbSpec
 
 # Finds a program of that name on PATH.
@@ -147,7 +147,7 @@ def shell_command(run: str | Sequence[str], which: Which | None = None) -> tuple
     find = which or shutil.which
     if not isinstance(run, str):
         return tuple(run)
-    text = run.strip()
+    text = run.strip(BLANKS)
     if PLAIN.match(text):
         words = text.split()
         if _is_program(words[0], find):

@@ -21,9 +21,9 @@ popd printf pushd pwd read readarray readonly return select set shift shopt sour
 then time times trap true type typeset ulimit umask unalias unset until wait while
 """
 SHELL_WORDS = frozenset(_BASH.split())
-# Of those, programs that do the same as long as no option is given: everywhere, POSIX says.
-_TWINS = frozenset({"echo", "false", "true"})
 
+# What a shell takes for space around words; Python knows more of it.
+BLANKS = " \t\n"
 PLAIN = re.compile(r"[\w@%+:,./-]+(?:[ \t]+[\w@%+=:,./-]+)*\Z")
 _REDIRECTED = re.compile(
     r"(?P<words>[\w@%+:,./-]+(?:[ \t]+[\w@%+=:,./-]+)*?)"
@@ -31,6 +31,7 @@ _REDIRECTED = re.compile(
 )
 _FILE = re.compile(r"2>&1|(2>>|2>|>>|>|<)[ \t]*([\w@%+=:,./-]+)")
 _SHELLS = (("bash", "-euo", "pipefail", "-c"), ("sh", "-eu", "-c"))
+_TEACHERS = frozenset({"BASHOPTS", "BASH_ENV", "EXECIGNORE", "SHELLOPTS"})
 # Names that a shell reads in a way of its own, or that mean another file in another process.
 _SPECIAL = ("/dev/", "/proc/")
 
@@ -50,7 +51,7 @@ class Direct(NamedTuple):
 
 def teaches(names: Iterable[str]) -> bool:
     """Whether one of these variables may teach a shell what a word means."""
-    return any(name == "BASH_ENV" or name.startswith("BASH_FUNC_") for name in names)
+    return any(name in _TEACHERS or name.startswith("BASH_FUNC_") for name in names)
 
 
 def without_shell(argv: tuple[str, ...]) -> Direct | None:
@@ -60,13 +61,11 @@ def without_shell(argv: tuple[str, ...]) -> Direct | None:
     """
     if argv[:-1] not in _SHELLS:
         return None
-    found = _REDIRECTED.match(argv[-1].strip())
+    found = _REDIRECTED.match(argv[-1].strip(BLANKS))
     if found is None:
         return None
     words = tuple(found["words"].split())
-    if words[0] in SHELL_WORDS and (
-        words[0] not in _TWINS or any(word.startswith("-") for word in words)
-    ):
+    if words[0] in SHELL_WORDS:
         return None
     redirects = []
     for part in _FILE.finditer(found["files"]):

@@ -69,7 +69,7 @@ def assert_built(space: Space, done: set[str]) -> None:
 
 @pytest.mark.parametrize(
     "call",
-    ["rename:when=1+", "rename:when=3+", "rename:when=6", "mkdir:when=2+", "mkdir:when=5",
+    ["rename:when=1+", "rename:when=2+", "rename:when=6", "mkdir:when=2+", "mkdir:when=5",
      "write:when=2", "write:when=4", "ftruncate:when=1+", "pwrite64:when=1+"],
 )  # fmt: skip
 @pytest.mark.parametrize("error", ["EDQUOT", "EIO"])
@@ -79,8 +79,8 @@ def test_a_call_that_fails_costs_at_most_the_run(space: Space, call: str, error:
     result = traced(space, f"{name}:error={error}:{when}")
     assert result.code in (0, 1, 2), result.text
     if name in ("rename", "mkdir") and when.endswith("+"):
-        # strace counts by thread: with few renames in each, only the user's home may have met it.
-        assert result.code or when != "when=1+", result.text
+        # strace counts by thread, and six renames of four workers are two of one of them at least.
+        assert result.code, result.text
         assert WORDS[error] in result.text, result.text
     assert_built(space, finished(space))
 

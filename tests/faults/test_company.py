@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from oumi_flow.executors import processes
+from oumi_flow.executors import company, processes
 from oumi_flow.executors.base import Handle
 from tests.faults.test_supervisor import Space, lives, space, until
 
@@ -38,22 +40,22 @@ def over(space: Space, job: str, text: str = "true", **more: object) -> Handle:
 
 
 def test_one_supervisor_looks_after_one_job_after_the_other(space: Space) -> None:
-    # An end is told before its supervisor says that it is free, so a next one may be forked.
-    pids = {over(space, f"job{number}", "exit 3").pid for number in range(8)}
-    assert len(pids) < 8
-    until(lambda: set(free_of(space)) == pids)
-    before = {pid: open_files(pid) for pid in pids}
+    pids = {free(space, over(space, f"job{number}", "exit 3")) for number in range(8)}
+    assert len(pids) == 1
+    before = len(os.listdir(f"/proc/{pids.copy().pop()}/fd"))
     for number in range(30):
-        over(space, f"more{number}", "sleep 0.01 & exit 0", cwd=str(space.root / "out"))
-    until(lambda: pids <= set(free_of(space)))
-    assert len(free_of(space)) < 12
-    for pid in pids:
-        assert open_files(pid) == before[pid]
-        assert os.path.samefile(f"/proc/{pid}/cwd", os.getcwd())
+        free(space, over(space, f"m{number}", "sleep 0.01 & exit 0", cwd=str(space.root / "out")))
+    (pid,) = free_of(space)
+    assert {pid} == pids
+    assert len(os.listdir(f"/proc/{pid}/fd")) == before
+    assert os.path.samefile(f"/proc/{pid}/cwd", os.getcwd())
 
 
-def open_files(pid: int) -> int:
-    return len(os.listdir(f"/proc/{pid}/fd"))
+def free(space: Space, handle: Handle) -> int:
+    """The supervisor's pid, once it waits for another job: an end is told before that is said."""
+    stat = Path(f"/proc/{handle.pid}/stat")
+    until(lambda: handle.pid in free_of(space) and stat.read_text().rpartition(")")[2][1] == "S")
+    return handle.pid
 
 
 def test_as_many_as_run_at_once(space: Space) -> None:
@@ -84,6 +86,53 @@ def test_a_supervisor_that_was_asked_to_stop_is_not_given_another_job(space: Spa
     until(lambda: not lives(pid), "it leaves")
 
 
+def test_a_supervisor_that_could_not_write_down_an_end_is_not_given_another_job(
+    space: Space,
+) -> None:
+    """Or what it looks after then could be stopped in the name of what is over."""
+    first = over(space, "a", 'mkdir -p "$OUT/exit.json/x"', env=with_out(space, "a"))
+    second = space.bash("b", "sleep 60")
+    assert space.supervisor(second).pid != first.pid
+    until(lambda: not lives(first.pid), "it leaves")
+    folders = [first.state_dir, second.state_dir]
+    assert [handle.job for handle in space.executor.find(folders)] == ["b"]
+    space.executor.cancel([second], 0, now=True)
+    assert space.end(second).cancelled
+
+
+def with_out(space: Space, job: str) -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], "OUT": str(space.state_dir(job))}
+
+
+def test_what_a_job_used_of_the_cpu_is_its_own(space: Space) -> None:
+    busy = over(space, "a", "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done")
+    free(space, busy)
+    idle = over(space, "b", "true")
+    assert idle.pid == busy.pid
+    used = [
+        json.loads((Path(one.state_dir) / "exit.json").read_text())["cpu"] for one in (busy, idle)
+    ]
+    assert used[1] < used[0]
+
+
+def test_an_order_that_meets_a_signal_is_taken() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    reading, writing = os.pipe()
+    # Both are there before it looks: the signal was for nobody.
+    os.write(writing, bytes([signal.SIGTERM]))
+    with ours, theirs, pytest.MonkeyPatch.context() as patch:
+        taken = company.asked_to_stop
+
+        def late(wakeup: int) -> bool:
+            ours.send(b"an order")
+            return taken(wakeup)
+
+        patch.setattr(company, "asked_to_stop", late)
+        assert company.next_line(theirs, reading) == (b"an order", [])
+    os.close(reading)
+    os.close(writing)
+
+
 def test_a_supervisor_that_knew_secrets_is_not_given_another_job(space: Space) -> None:
     known = over(space, "a", "echo $S", env={"PATH": os.environ["PATH"], "S": "s3cret-value"},
                  mask=("s3cret-value",))  # fmt: skip
@@ -103,6 +152,7 @@ def test_a_free_supervisor_that_is_killed_costs_no_job(space: Space) -> None:
 def test_a_job_that_has_ended_is_over_though_its_supervisor_has_another(space: Space) -> None:
     """Its run may be killed before it wrote down what came of it."""
     first = over(space, "a")
+    free(space, first)
     second = space.bash("b", "sleep 60")
     assert space.supervisor(second).pid == first.pid
     folders = [first.state_dir, second.state_dir]

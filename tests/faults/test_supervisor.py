@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -178,7 +179,8 @@ def test_a_job_gets_its_environment_folder_and_nothing_to_read(space: Space) -> 
         "cat in >> in2",
         "sh -c false 2>err",
         "cat > /dev/null < in",
-        "echo a b > out",
+        "cat in in2 > out",
+        "cat < ../../../../../../../../../proc/self/comm",
         "env --absent > out 2>> err",
         "./tale > out",  # no #! line: a shell runs it all the same
         "cat in > no/out",
@@ -208,6 +210,42 @@ def test_without_its_shell_a_text_does_the_same(space: Space, text: str) -> None
         seen.append((end.code, end.signal, end.error, space.log(name), files))
     assert (name, direct is not None) == ("without", True)
     assert seen[0] == seen[1]
+
+
+def test_without_its_shell_a_job_knows_its_folder_all_the_same(space: Space) -> None:
+    argv = ("bash", "-euo", "pipefail", "-c", "printenv PWD 2>&1")
+    env = {"PATH": os.environ["PATH"], "PWD": "/elsewhere"}
+    for job, direct in (("with", None), ("without", without_shell(argv))):
+        place = space.root / f"in-{job}"
+        place.mkdir()
+        handle = space.submit(job, argv, cwd=str(place), env=env, direct=direct)
+        assert space.end(handle).code == 0
+        assert space.log(job) == f"{place}\n"
+    assert direct is not None
+
+
+@pytest.mark.parametrize(("target", "how", "flags"), [(0, "<", os.O_WRONLY), (1, ">", os.O_RDONLY)])
+def test_who_waits_at_the_other_end_of_a_pipe_meets_the_job_alone(
+    space: Space, target: int, how: str, flags: int
+) -> None:
+    """It must not be opened and closed again before the shell opens it."""
+    pipe = space.root / "pipe"
+    os.mkfifo(pipe)
+    opened: list[int] = []
+    peer = threading.Thread(target=lambda: opened.append(os.open(pipe, flags)))
+    peer.start()
+    stat = Path(f"/proc/self/task/{peer.native_id}/stat")
+    until(lambda: stat.read_text().rpartition(")")[2][1] == "S", "it waits in its open")
+    try:
+        direct = (("true",), [(target, how, str(pipe))])
+        handle = space.submit("job", ("bash", "-c", "echo sh"), direct=direct)
+        assert space.end(handle).code == 0
+        assert opened == []
+    finally:
+        let_go = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
+        peer.join(60)
+        for fd in (let_go, *opened):
+            os.close(fd)
 
 
 def test_the_shell_is_started_only_for_what_it_is_needed_for(space: Space) -> None:

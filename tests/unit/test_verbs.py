@@ -291,7 +291,7 @@ def direct(text: str) -> tuple[object, ...] | None:
         ("tool 2 2>err", "tool 2", [(2, ">", "err")]),
         ("tool > out 2>&1", "tool", [(1, ">", "out"), (2, "&", "1")]),
         ("tool 2>&1 2>> /dev/null", "tool", [(2, "&", "1"), (2, ">>", "/dev/null")]),
-        ("echo a b", "echo a b", []),
+        ("echoes a b", "echoes a b", []),
     ],
 )
 def test_words_and_files_need_no_shell(text: str, words: str, files: list[object]) -> None:
@@ -324,6 +324,10 @@ def test_words_and_files_need_no_shell(text: str, words: str, files: list[object
         "test a > out",
         "printf a > out",
         "echo -n a",
+        "echo a",
+        "true > out",
+        "tool a\f",
+        "\u2003tool > out",
         "",
     ],
 )
@@ -334,6 +338,8 @@ def test_what_only_a_shell_understands_is_left_to_it(text: str) -> None:
 def test_a_shell_that_was_taught_words_is_asked() -> None:
     assert teaches({"PATH": "", "BASH_ENV": "rc"})
     assert teaches({"BASH_FUNC_tool%%": "() { :; }"})
+    assert teaches({"SHELLOPTS": "noclobber"})
+    assert teaches({"BASHOPTS": "nullglob"})
     assert not teaches({"PATH": "", "BASH": "x"})
     assert without_shell(("tool", ">", "out")) is None  # a list is no text
 
