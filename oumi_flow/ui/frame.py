@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from oumi_flow.board import Board, JobRow, TimeLeft, key_metrics
+from oumi_flow.board import Board, JobRow, key_metrics
+from oumi_flow.board.outlook import TimeLeft
 from oumi_flow.model import EMPTY, JobState, Progress
 from oumi_flow.text import duration
 from oumi_flow.ui import cells

@@ -13,7 +13,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from oumi_flow.board import Board, JobRow, TimeLeft, key_metrics
+from oumi_flow.board import Board, JobRow, key_metrics
+from oumi_flow.board.outlook import TimeLeft, time_left
 from oumi_flow.events import (
     Event,
     JobFinished,
@@ -107,7 +108,7 @@ class Teller:
                 said.append(f"{row.name} {took}" + (f" ({where})" if where else ""))
             more = f" and {len(running) - 3} more" if len(running) > 3 else ""
             words.append(", ".join(said) + more)
-        left = time_left_words(board.time_left(now))
+        left = time_left_words(time_left(board, now))
         if left:
             words.append(left)
         return self._flow([*self._stamp(now), *_state("running"), ("muted", " · ".join(words))])

@@ -14,7 +14,8 @@ from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
-from oumi_flow.board import Board, TimeLeft, apply
+from oumi_flow.board import Board, apply
+from oumi_flow.board.outlook import TimeLeft, forecast
 from oumi_flow.events import Event, RunFinished
 from oumi_flow.model import Progress
 from oumi_flow.ui.frame import ends, frame
@@ -168,7 +169,7 @@ class Live:
         with self._lock:
             if now - self._left[0] >= _LEFT_SECONDS * max(1.0, self.board.total / 1000):
                 known = ends(self.board, self._where, now)
-                self._left = (now, self.board.forecast(now, known)[0])
+                self._left = (now, forecast(self.board, now, known)[0])
             drawn = frame(self.board, theme, lines, now, self._where, self._left[1])
         return [self.as_text(line) for line in drawn]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from oumi_flow.board import Board, JobRow
+from oumi_flow.board.outlook import time_left
 from oumi_flow.model import Decision
 from oumi_flow.text import count, duration
 from oumi_flow.ui import cells
@@ -87,7 +88,7 @@ def _said(line: Line) -> bool:
 
 
 def _expected(board: Board) -> str:
-    left = board.time_left(board.last_event)
+    left = time_left(board, board.last_event)
     if left is None or left.seconds < 1:
         return ""
     words = f"{left.sure} {rough(left.seconds)}"

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from oumi_flow.board import Board, JobRow
+from oumi_flow.board.outlook import time_left
 from oumi_flow.model import JobState, Progress, Workflow
 from oumi_flow.text import count, duration, ordinal, size
 from oumi_flow.ui.frame import Ask
@@ -111,7 +112,7 @@ def jobs_table(
         header = ("job", "state", "time", "")
         lines += [[], *columns(rows, theme, header=header, right={2}, whole={1}, drop=(2, 3))]
     foot = summary_of(board, now)
-    left = "" if board.over else time_left_words(board.time_left(now))
+    left = "" if board.over else time_left_words(time_left(board, now))
     if left:
         foot.append(("muted", f"; {left}"))
     return _text([*lines, [], *paragraph(foot, theme)], theme)

@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from oumi_flow.board import Board, apply
+from oumi_flow.board.outlook import time_left
 from oumi_flow.events import JobQueued, JobStarted, Planned, Row, RunStarted
 from oumi_flow.model import Progress
 from oumi_flow.ui import cells
@@ -28,7 +29,7 @@ def halfway(job: str) -> Progress | None:
 
 def drawn(board: Board, width: int, height: int, now: float = NOW, encoding: str = "utf-8") -> str:
     theme = Theme(width=width, encoding=encoding)
-    left = board.time_left(BEGAN + now)
+    left = time_left(board, BEGAN + now)
     lines = frame(board, theme, height, BEGAN + now, halfway, left)
     return "".join(theme.render(line) + "\n" for line in lines)
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oumi_flow.board import Board, TimeLeft, apply, fold, key_metrics
+from oumi_flow.board import Board, apply, fold, key_metrics
+from oumi_flow.board.outlook import TimeLeft, critical_path, forecast, time_left
 from oumi_flow.events import (
     Event,
     JobFinished,
@@ -110,13 +111,13 @@ def test_expected_cost_leaves_out_what_is_up_to_date() -> None:
 )
 def test_time_left_follows_slots_and_dependencies(rows: list[Row], slots: int, left: float) -> None:
     board = fold([started(slots), planned(*rows)])
-    assert board.time_left(100.0) == TimeLeft(left, "about")
+    assert time_left(board, 100.0) == TimeLeft(left, "about")
 
 
 def test_time_left_follows_gpus() -> None:
     rows = [Row(name, "t", "run", expected=10.0, gpus=-1) for name in "abcd"]
-    assert fold([started(8, (0, 1)), planned(*rows)]).time_left(100.0) == TimeLeft(20.0, "about")
-    assert fold([started(8), planned(*rows)]).time_left(100.0) == TimeLeft(10.0, "about")
+    assert time_left(fold([started(8, (0, 1)), planned(*rows)]), 100.0) == TimeLeft(20.0, "about")
+    assert time_left(fold([started(8), planned(*rows)]), 100.0) == TimeLeft(10.0, "about")
 
 
 def test_how_sure_the_time_left_is() -> None:
@@ -124,7 +125,7 @@ def test_how_sure_the_time_left_is() -> None:
     strange, may = Row("c", "other", "run"), Row("d", "t", "may run", expected=10.0)
 
     def sure(*rows: Row) -> str:
-        left = fold([started(9), planned(*rows)]).time_left(100.0)
+        left = time_left(fold([started(9), planned(*rows)]), 100.0)
         return left.sure if left else ""
 
     assert sure(known) == "about"
@@ -132,7 +133,7 @@ def test_how_sure_the_time_left_is() -> None:
     assert sure(known, twin) == "roughly"
     assert sure(known, strange) == "at least"
     assert sure(strange) == ""
-    assert fold(STORY).time_left(0) is None
+    assert time_left(fold(STORY), 0) is None
 
 
 def test_what_runs_now_says_how_long_its_siblings_take() -> None:
@@ -144,7 +145,7 @@ def test_what_runs_now_says_how_long_its_siblings_take() -> None:
         JobStarted("job-0", at=101.0, seq=4),
     ]
     board = fold(events)
-    left, starts = board.forecast(111.0, {"job-0": 90.0})
+    left, starts = forecast(board, 111.0, {"job-0": 90.0})
     assert left == TimeLeft(90.0 + 3 * 100.0, "roughly")  # not a second each, as `prep` took
     assert [starts[f"job-{n}"] for n in range(1, 4)] == [90.0, 190.0, 290.0]
 
@@ -156,13 +157,13 @@ def test_the_critical_path_goes_by_what_is_left() -> None:
         Row("after-b", "t", "run", (), ("b",), 10.0),
     ]
     board = fold([started(2), planned(*rows), JobStarted("a", at=100.0), JobStarted("b", at=100.0)])
-    assert board.critical_path(100.0) == (["a"], 100.0)
-    assert board.critical_path(110.0, {"a": 5.0, "b": 50.0}) == (["b", "after-b"], 60.0)
+    assert critical_path(board, 100.0) == (["a"], 100.0)
+    assert critical_path(board, 110.0, {"a": 5.0, "b": 50.0}) == (["b", "after-b"], 60.0)
 
 
 def test_a_late_job_is_not_over_yet() -> None:
     board = fold([*STORY[:2], JobStarted("b", at=100.0)])
-    left = board.time_left(500.0)
+    left = time_left(board, 500.0)
     assert left is not None
     assert left.seconds > 1.0
 
@@ -222,7 +223,7 @@ def test_counts_always_add_up(events: list[Event]) -> None:
     assert {n for n, r in board.rows.items() if r.state is JobState.FAILED} == set(board.failed)
     board.lost()
     assert not board.running or board.over
-    left = board.time_left(200.0)
+    left = time_left(board, 200.0)
     assert left is None or left.seconds >= 0
 
 
@@ -231,7 +232,7 @@ def test_ten_thousand_rows_end_where_they_should() -> None:
     needs = [()] * 100 + [(name,) for name in names[:-100]]
     rows = [Row(n, "t", "run", (), need, 1.0) for n, need in zip(names, needs, strict=True)]
     board = fold([started(50), planned(*rows)])
-    left = board.time_left(100.0)
+    left = time_left(board, 100.0)
     assert left == TimeLeft(200.0, "about")
     for name in names:
         apply(board, JobStarted(name, at=101.0))

@@ -10,6 +10,7 @@ import pytest
 
 from oumi_flow import events
 from oumi_flow.board import fold
+from oumi_flow.board.outlook import time_left
 from oumi_flow.events import Event, from_line, to_line
 
 TOLD: list[Event] = [
@@ -54,7 +55,7 @@ def test_a_value_of_another_kind_is_no_event_or_does_no_harm(event: Event) -> No
                 board = fold([*TOLD[:2], made])
                 board.elapsed(2e9)
                 board.gpu_seconds(2e9)
-                board.time_left(2e9)
+                time_left(board, 2e9)
         missing = {name: value for name, value in data.items() if name != key}
         from_line(json.dumps(missing))
 

@@ -14,6 +14,7 @@ from textual.screen import Screen
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from oumi_flow.board.outlook import critical_path
 from oumi_flow.graph.drawing import Node, picture
 from oumi_flow.model import JobState
 from oumi_flow.ui import cells
@@ -116,7 +117,7 @@ class Graph(ScrollView, can_focus=True):
         now = self._flow.clock()
         known = ends(board, self._flow.source.progress, now)
         critical = [
-            drawn.home[job] for job in board.critical_path(now, known)[0] if job in drawn.home
+            drawn.home[job] for job in critical_path(board, now, known)[0] if job in drawn.home
         ]
         self._way = set(critical)
         edges = [(start, end) for start, end, _ in drawn.edges]

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from oumi_flow.board import Board, TimeLeft
+from oumi_flow.board import Board
+from oumi_flow.board.outlook import TimeLeft
 from oumi_flow.model import JobState
 from oumi_flow.text import duration, size
 from oumi_flow.ui import cells

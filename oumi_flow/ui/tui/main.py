@@ -15,7 +15,8 @@ from textual.containers import Horizontal, Vertical
 from textual.screen import Screen
 from textual.widgets import Input
 
-from oumi_flow.board import Board, JobRow, TimeLeft
+from oumi_flow.board import Board, JobRow
+from oumi_flow.board.outlook import TimeLeft, critical_path, forecast
 from oumi_flow.diagnose import last_lines
 from oumi_flow.model import JobState
 from oumi_flow.ui.frame import ends
@@ -165,12 +166,12 @@ class MainScreen(Screen[None]):
     def _foresee(self, board: Board, now: float) -> None:
         self._forecast_at = now
         known = ends(board, self.app.source.progress, now)
-        self._left, starts = board.forecast(now, known)
+        self._left, starts = forecast(board, now, known)
         self._starts = {name: float(rounded(seconds)) for name, seconds in starts.items()}
         queued = [row.name for row in board.rows.values() if row.state is JobState.QUEUED]
         queued.sort(key=lambda name: self._starts.get(name, 0.0))
         self.jobs.places = {name: n + 1 for n, name in enumerate(queued)}
-        self._critical = board.critical_path(now, known)
+        self._critical = critical_path(board, now, known)
 
     def _seen(self, row: JobRow) -> Seen:
         if row.state is JobState.RUNNING:

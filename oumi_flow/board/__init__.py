@@ -7,12 +7,10 @@ already is passed over.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from statistics import median
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 from oumi_flow.events import (
     Event,
@@ -28,11 +26,7 @@ from oumi_flow.events import (
 )
 from oumi_flow.model import EMPTY, Decision, JobState
 
-if TYPE_CHECKING:
-    from oumi_flow.graph.forecast import Task
-
 _S = JobState
-_DIGIT = re.compile(r"\d")
 _NOTES = 1000  # a run that warns without end is no reason to grow without end
 
 
@@ -72,17 +66,6 @@ class JobRow:
         if self.state is _S.RUNNING and self.started is not None:
             return max(0.0, now - self.started)
         return self.took
-
-
-Sure = Literal["about", "up to", "roughly", "at least"]
-
-
-@dataclass(frozen=True, slots=True)
-class TimeLeft:
-    """`sure` says how to read it: `at least`, `roughly`, `up to` or `about` that many seconds."""
-
-    seconds: float
-    sure: Sure
 
 
 @dataclass(slots=True)
@@ -159,85 +142,13 @@ class Board:
     def expected_cost(self) -> float | None:
         """Cost of the jobs that the plan runs or may run; None where no price or time is known."""
         known = [
-            row.expected * self._gpus_of(row)
+            row.expected * self.gpus_of(row)
             for row in self.rows.values()
             if row.decision is not Decision.UP_TO_DATE and row.expected is not None
         ]
         if not known or not self.cost_per_gpu_hour:
             return None
         return sum(known) / 3600 * self.cost_per_gpu_hour
-
-    def time_left(self, now: float) -> TimeLeft | None:
-        """Seconds until the run's end, from how long its jobs took before.
-
-        None when nothing is left, or nothing is known of what is left. Walks all jobs: ask once a
-        second, not at each frame.
-        """
-        return self.forecast(now)[0]
-
-    def forecast(
-        self, now: float, ends: Mapping[str, float | None] = EMPTY
-    ) -> tuple[TimeLeft | None, Mapping[str, float]]:
-        """The time left, and in how many seconds each job is expected to start.
-
-        `ends`: seconds that running jobs still need, where their own pace says so. Of jobs whose
-        start hangs on a time that nobody knows, nothing is said.
-        """
-        from oumi_flow.graph.forecast import play
-
-        tasks, sure = self._tasks(now, ends)
-        if not sure:
-            return None, {}
-        left, starts = play(tasks, self.slots, len(self.devices))
-        return TimeLeft(left, sure), {} if sure == "at least" else starts
-
-    def critical_path(
-        self, now: float, ends: Mapping[str, float | None] = EMPTY
-    ) -> tuple[list[str], float]:
-        """The chain of jobs that takes longest from now on, and its seconds as far as known."""
-        from oumi_flow.graph import critical_path
-
-        tasks, _ = self._tasks(now, ends)
-        seconds = {name: task.seconds for name, task in tasks.items()}
-        path = critical_path(list(tasks), {n: task.needs for n, task in tasks.items()}, seconds)
-        return path, sum(seconds[name] for name in path)
-
-    def _tasks(
-        self, now: float, ends: Mapping[str, float | None]
-    ) -> tuple[dict[str, Task], Sure | Literal[""]]:
-        """What is left to do, and how surely it is known; "" where nothing is."""
-        from oumi_flow.graph.forecast import Task
-
-        typical = self._typical(now, ends)
-        tasks: dict[str, Task] = {}
-        guessed = unknown = optional = 0
-        for row in self.rows.values():
-            if row.state.ended:
-                continue
-            expected = row.expected
-            pace = ends.get(row.name)
-            if expected is None and pace is None:
-                expected = typical.get((row.verb, _stem(row.name)))
-                if expected is None:
-                    expected = typical.get((row.verb, ""))
-                guessed += expected is not None
-                unknown += expected is None
-            seconds = expected or 0.0
-            if pace is not None:
-                seconds = pace
-            elif row.state is _S.RUNNING:
-                # One that is late already will need a little more, nobody knows how much.
-                seconds = max(seconds - (row.elapsed(now) or 0.0), seconds * 0.05)
-            elif row.decision is Decision.MAY_RUN:
-                optional += 1
-            tasks[row.name] = Task(
-                seconds, row.upstream, self._gpus_of(row), row.state is _S.RUNNING
-            )
-        if not tasks or unknown == len(tasks):
-            return tasks, ""
-        if unknown:
-            return tasks, "at least"
-        return tasks, "roughly" if guessed else "up to" if optional else "about"
 
     def lost(self, alive: Collection[str] = (), ends: Mapping[str, str] = EMPTY) -> None:
         """The run's lock is free though it never said its end: say so, and of each job too.
@@ -257,34 +168,9 @@ class Board:
             _move(self, row, _S.INTERRUPTED)
         self.version += 1
 
-    # -- helpers --------------------------------------------------------------------------
-
-    def _gpus_of(self, row: JobRow) -> int:
-        # A plan says -1 for "one, if there is any".
+    def gpus_of(self, row: JobRow) -> int:
+        """How many GPUs it holds at a time. A plan says -1 for one, if there is any."""
         return row.gpus if row.gpus >= 0 else min(1, len(self.devices))
-
-    def _typical(
-        self, now: float, ends: Mapping[str, float | None]
-    ) -> dict[tuple[str, str], float]:
-        """Median seconds by verb and stem of the name, and by verb (stem "").
-
-        From this run, what runs now at its own pace included, and from earlier ones.
-        """
-        known: dict[tuple[str, str], list[float]] = {}
-        for row in self.rows.values():
-            seconds = row.took if row.state is _S.DONE else row.expected
-            end = ends.get(row.name)
-            if end is not None:
-                seconds = (row.elapsed(now) or 0.0) + end
-            if seconds is not None:
-                for stem in ("", _stem(row.name)):
-                    known.setdefault((row.verb, stem), []).append(seconds)
-        return {of: median(values) for of, values in known.items()}
-
-
-def _stem(name: str) -> str:
-    """What the jobs of a sweep mostly have in common: `train-` of `train-1e-4`."""
-    return _DIGIT.split(name, maxsplit=1)[0]
 
 
 def fold(events: Iterable[Event]) -> Board:
