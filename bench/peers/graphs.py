@@ -8,6 +8,7 @@ from pathlib import Path
 SHAPES = ("wide", "chain", "layers", "diamond")
 _LAYER = 100
 _READ = 4  # files that a job's command opens; all of its inputs would not fit a command line
+_BYTES = 64  # of each: whole files of files would grow from layer to layer, until the disk is full
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,8 @@ def graph(shape: str, size: int, *, shell: bool = True) -> Graph:
         upstream = _upstream(shape, at, size)
         inputs = (f"in/{name}", *(jobs[index].output for index in upstream))
         output = f"out/{name}/made"
-        command = (
-            f"cat {' '.join(inputs[:_READ])} > {output}" if shell else f"cp {inputs[0]} {output}"
-        )
+        read = " ".join(inputs[:_READ])
+        command = f"head -qc {_BYTES} {read} > {output}" if shell else f"cp {inputs[0]} {output}"
         jobs.append(Job(name, upstream, inputs, output, command))
     return tuple(jobs)
 
