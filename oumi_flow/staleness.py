@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from functools import cache
+from typing import TYPE_CHECKING, Any, Protocol
 
 from oumi_flow.model import (
     EMPTY,
@@ -24,6 +25,9 @@ from oumi_flow.model import (
     Trace,
     Value,
 )
+
+if TYPE_CHECKING:
+    from json import JSONEncoder
 
 
 class DiskProtocol(Protocol):
@@ -416,11 +420,14 @@ def _set(values: Any) -> frozenset[str]:
 
 def _text(value: Value) -> str:
     """Canonical JSON: tells 1 from true, and no NaN from another."""
-    import json
+    return _encoder().encode(value)
 
-    return json.dumps(
-        value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=_plain
-    )
+
+@cache
+def _encoder() -> JSONEncoder:
+    from json import JSONEncoder
+
+    return JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=_plain)
 
 
 def _plain(value: Any) -> Any:

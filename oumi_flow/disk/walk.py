@@ -140,7 +140,7 @@ def dangling(path: str) -> str:
 
 
 def is_glob(path: str) -> bool:
-    return any(char in path for char in "*?[")
+    return "*" in path or "?" in path or "[" in path
 
 
 def matches(pattern: str) -> list[str]:

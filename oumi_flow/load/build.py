@@ -12,7 +12,7 @@ from oumi_flow import graph
 from oumi_flow.disk import is_glob
 from oumi_flow.errors import FlowError, Problem, Where, WorkflowErrors
 from oumi_flow.load.expand import Draft, Expansion
-from oumi_flow.load.inputs import Reader, counted_outputs
+from oumi_flow.load.inputs import Reader
 from oumi_flow.load.jobs import Bench
 from oumi_flow.load.link import Links, cycle_problem
 from oumi_flow.load.making import Making, Workshop
@@ -135,22 +135,23 @@ def _indexed(makings: Mapping[str, Making], output_dir: str) -> PlaceIndex:
 
     index = PlaceIndex(os.getcwd(), output_dir)
     for making in makings.values():
-        for output in counted_outputs(making):
+        for output in making.counted:
             index.add(Made(making.name, output.path, output.counts))
     for making in makings.values():
-        for path in (making.placement.place, making.placement.output_dir, making.folder):
+        placement = making.placement
+        for path in dict.fromkeys((placement.place, placement.output_dir, making.folder)):
             index.add(Made(making.name, path, Counts.ALL))
         for path in _results(making):
             index.add_result(path, making.name)
         named = own_place(making.merged, making.spec) if making.file is not None else None
-        if named and not making.placement.kept:
+        if named and not placement.kept:
             index.add_named(to_base(named, making.workdir), making.name)
     return index
 
 
 def _results(making: Making) -> set[str]:
     """What a job is known to write: its verb's place, and what it promises."""
-    found = {output.path for output in counted_outputs(making) if not is_glob(output.path)}
+    found = {output.path for output in making.counted if not is_glob(output.path)}
     return found if making.spec.is_shell else found | {making.placement.place}
 
 
@@ -186,7 +187,7 @@ def _check_collisions(
 
 def _output_fault(path: str, absolute: str, root: str, sources: set[str]) -> str:
     """Why no job may promise that path, else ""."""
-    if any(sign in path for sign in "*?["):
+    if is_glob(path):
         return "is a pattern: expected a file or a folder"
     if absolute in sources:
         return "is a file that the workflow itself is read from"

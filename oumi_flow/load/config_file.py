@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -31,10 +31,11 @@ class ConfigFile:
     path: str
     values: dict[str, Any]
     places: Mapping[Path, Where]
+    flats: dict[tuple[int, str], dict[str, Any]] = field(default_factory=dict)  # see `flatten`
 
     def where(self, key: str) -> Where:
         """The place of a dotted key as `flatten` writes it; the file when it is not in it."""
-        return self.places.get(tuple(tokens_of(key)), Where(self.path))
+        return self.places.get(tokens_of(key), Where(self.path))
 
 
 def read_config(path: str, read: Callable[[str], bytes]) -> dict[str, Any]:
@@ -111,11 +112,19 @@ _NOT_TEXT = frozenset({"true", "false", "yes", "no", "on", "off", "null"})
 
 
 def value_of(text: str) -> Any:
-    """The value of an override, typed as YAML. Raises ValueError for what is not valid YAML."""
+    """The value of an override, typed as YAML. Raises ValueError for what is not valid YAML.
+
+    The same text may give the same object: do not change it.
+    """
     if _WHOLE.match(text):
         return int(text)
     if _PLAIN_TEXT.match(text) and text.lower() not in _NOT_TEXT:
         return text
+    return _read_value(text)
+
+
+@lru_cache(maxsize=1000)  # of a sweep, the jobs have the same few
+def _read_value(text: str) -> Any:
     import yaml
 
     try:
@@ -248,7 +257,8 @@ def _line(lines: list[str], number: int) -> str:
 _TOKEN = re.compile(r"\[([^\]]*)\]|([^.\[\]]+)")
 
 
-def tokens_of(key: str) -> list[str | int]:
+@lru_cache(maxsize=1000)
+def tokens_of(key: str) -> tuple[str | int, ...]:
     """`a.b[0].c` -> a, b, 0, c; indexes written in brackets are numbers."""
     found: list[str | int] = []
     for match in _TOKEN.finditer(key):
@@ -259,4 +269,4 @@ def tokens_of(key: str) -> list[str | int]:
             found.append(int(bracket))
         else:
             found.append(bracket.strip("'\""))
-    return found
+    return tuple(found)

@@ -10,6 +10,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from oumi_flow.errors import FlowError
@@ -101,16 +102,15 @@ def _override(merged: dict[str, Any], arg: Arg) -> ArgProblem | None:
             f'args: the value of "{arg.key}" is not valid YAML: {arg.value}',
             "quote it, as in key='\"text: with signs\"'",
         )
-    tokens = tokens_of(arg.config_key)
-    said = _set(merged, tokens, value)
+    said = _set(merged, tokens_of(arg.config_key), value)
     return ArgProblem(arg.text, f"args: {said}") if said else None
 
 
-def _set(root: Any, tokens: list[str | int], value: Any) -> str:
+def _set(root: Any, tokens: Sequence[str | int], value: Any) -> str:
     """`OmegaConf.update` on plain containers, copying those on the way. Returns what is wrong."""
     for at, token in enumerate(tokens):
-        name = _joined(tokens[:at])
         if isinstance(root, list):
+            name = _joined(tokens[:at])
             if not str(token).isdecimal():
                 return f'"{name}" is a list in the config, expected an index, got "{token}"'
             if int(token) >= len(root):
@@ -159,31 +159,65 @@ def _joined(tokens: Iterable[str | int]) -> str:
 # ---------------------------------------------------------------------- meaning
 
 
-def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Leaves by dotted key (`tasks[0].name`), in canonical form; empty containers are leaves."""
+# What a container flattens to, by its id and its dotted key.
+Flats = dict[tuple[int, str], dict[str, Any]]
+
+
+def flatten(config: Mapping[str, Any], file: ConfigFile | None = None) -> dict[str, Any]:
+    """Leaves by dotted key (`tasks[0].name`), in canonical form; empty containers are leaves.
+
+    `file` is what `config` was merged from: a container of it that no override has touched is the
+    same one in every job, and is walked once.
+    """
     flat: dict[str, Any] = {}
-    _flatten(config, "", flat)
+    if file is not None and not file.flats:
+        _note(file.values, "", file.flats)
+    _flatten(config, "", flat, file.flats if file is not None else {})
     return flat
 
 
-def _flatten(value: Any, key: str, flat: dict[str, Any]) -> None:
-    if isinstance(value, Mapping) and (value or not key):
-        for name, item in value.items():
-            part = _part(name)
-            _flatten(item, f"{key}.{part}" if key else part, flat)
-    elif isinstance(value, (list, tuple)) and value:
-        for index, item in enumerate(value):
-            _flatten(item, f"{key}[{index}]", flat)
-    else:
-        flat[key] = canonical(value)
+def _note(value: Any, key: str, known: Flats) -> None:
+    for below, item in _entries(value, key):
+        if isinstance(item, (dict, list)):
+            _note(item, below, known)
+    if value:
+        flat: dict[str, Any] = {}
+        _flatten(value, key, flat, known)
+        known[id(value), key] = flat
+
+
+# What these say is canonical as it is.
+_PLAIN = frozenset({str, int, bool, type(None)})
+
+
+def _flatten(value: Any, key: str, flat: dict[str, Any], known: Flats) -> None:
+    for below, item in _entries(value, key):
+        if item.__class__ in _PLAIN:
+            flat[below] = item
+        elif (id(item), below) in known:
+            flat.update(known[id(item), below])
+        elif isinstance(item, (Mapping, list, tuple)) and item:
+            _flatten(item, below, flat, known)
+        else:
+            flat[below] = canonical(item)
+
+
+def _entries(value: Any, key: str) -> list[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        start = f"{key}." if key else ""
+        return [(start + _part(name), item) for name, item in value.items()]
+    return [(f"{key}[{index}]", item) for index, item in enumerate(value)]
 
 
 def _part(name: Any) -> str:
     """A key within a dotted key; text that would read as something else is quoted."""
-    if isinstance(name, str):
-        odd = not name or any(sign in name for sign in '.[]"') or name.lstrip("-").isdigit()
-        return json.dumps(name, ensure_ascii=False) if odd else name
-    return str(canonical(name))
+    return _quoted(name) if isinstance(name, str) else str(canonical(name))
+
+
+@lru_cache(maxsize=1000)
+def _quoted(name: str) -> str:
+    odd = not name or any(sign in name for sign in '.[]"') or name.lstrip("-").isdigit()
+    return json.dumps(name, ensure_ascii=False) if odd else name
 
 
 def canonical(value: Any) -> Any:
@@ -219,31 +253,44 @@ def counted(
     The verb's `ignored_keys` do not, nor those that match `ignore`; what matches `also` does in
     any case. A pattern that names a subtree means all of it.
     """
-    drop = _any_of((*spec.ignored_keys, *ignore))
-    keep = _any_of(also)
-    return {key: flat[key] for key in sorted(flat) if keep(key) or not drop(key)}
+    chosen = _chosen_keys(tuple(flat), (*spec.ignored_keys, *ignore), tuple(also))
+    return {key: flat[key] for key in chosen}
+
+
+@lru_cache(maxsize=64)  # the configs of a sweep have the same keys
+def _chosen_keys(
+    keys: tuple[str, ...], ignore: tuple[str, ...], also: tuple[str, ...]
+) -> tuple[str, ...]:
+    drop, keep = _any_of(ignore), _any_of(also)
+    return tuple(key for key in sorted(keys) if keep(key) or not drop(key))
 
 
 def input_values(
-    merged: Mapping[str, Any], spec: VerbSpec, others: Sequence[str] = ()
+    merged: Mapping[str, Any],
+    spec: VerbSpec,
+    others: Sequence[str] = (),
+    file: ConfigFile | None = None,
 ) -> list[tuple[str, str]]:
     """(key, value) of each config key that may name a local input and holds text.
 
     `others` are the args that are no config keys, for verbs that read an input from one of
     their own options (`--input` of judge). Whether a value is a path is not asked here.
     """
-    wanted = _any_of([key for key in spec.input_keys if not key.startswith("--")])
-    found = [
-        (key, value)
-        for key, value in flatten(merged).items()
-        if isinstance(value, str) and value and wanted(key)
-    ]
+    flat = flatten(merged, file)
+    wanted = _wanted_keys(tuple(flat), spec.input_keys)
+    found = [(key, flat[key]) for key in wanted if flat[key] and isinstance(flat[key], str)]
     options = [key for key in spec.input_keys if key.startswith("--")]
     for word in others:
         name, _, value = word.partition("=")
         if name in options and value:
             found.append((name, value))
     return found
+
+
+@lru_cache(maxsize=64)
+def _wanted_keys(keys: tuple[str, ...], patterns: tuple[str, ...]) -> tuple[str, ...]:
+    wanted = _any_of(tuple(each for each in patterns if not each.startswith("--")))
+    return tuple(key for key in keys if wanted(key))
 
 
 def own_place(merged: Mapping[str, Any], spec: VerbSpec) -> str | None:
@@ -259,7 +306,8 @@ def own_place(merged: Mapping[str, Any], spec: VerbSpec) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def _any_of(patterns: Iterable[str]) -> Callable[[str], bool]:
+@lru_cache(maxsize=64)
+def _any_of(patterns: tuple[str, ...]) -> Callable[[str], bool]:
     texts = [_regex(pattern) for pattern in patterns]
     if not texts:
         return lambda key: False

@@ -8,7 +8,7 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from oumi_flow.errors import Problem, Where
@@ -17,9 +17,8 @@ from oumi_flow.load.making import MARKS, Making, Workshop
 from oumi_flow.load.places import Made, PlaceIndex
 from oumi_flow.load.template import Ref, Text
 from oumi_flow.load.yaml_source import Node
-from oumi_flow.model import Counts, Input, Output
+from oumi_flow.model import Counts, Input
 from oumi_flow.verbs.places import inside, to_base, to_workdir
-from oumi_flow.verbs.results import counted_path
 from oumi_flow.verbs.table import VerbSpec
 
 _GLOB = re.compile(r"[*?\[]")
@@ -49,26 +48,6 @@ class Reading:
 
     def ordinal(self, number: int) -> int:
         return self.ordinals.setdefault(number, len(self.ordinals))
-
-
-def counted_outputs(making: Making) -> list[Output]:
-    """What others count of a job: its verb's result, then what it promises beside that."""
-    spec, placement = making.spec, making.placement
-    outputs: list[Output] = []
-    if not spec.is_shell:
-        path = counted_path(spec, making.merged, placement.place)
-        outputs.append(Output(making.key_of(path), path, spec.counts))
-    seen = {output.path for output in outputs}
-    for path in making.declared:
-        if path not in seen:
-            seen.add(path)
-            outputs.append(Output(making.key_of(path), path, Counts.ALL, True))
-        else:
-            outputs = [
-                Output(each.key, each.path, each.counts, True) if each.path == path else each
-                for each in outputs
-            ]
-    return outputs
 
 
 class Reader:
@@ -125,7 +104,7 @@ class Reader:
     def _of_upstream(self, other: Making, path: str, reading: Reading) -> str:
         """Notes what of another job is read at a path; returns its canonical form, as a mark."""
         reading.named.add(other.name)
-        outputs = counted_outputs(other)
+        outputs = other.counted
         primary = outputs[0] if outputs and not other.spec.is_shell else None
         canon = self.workshop.below(other, path)
         if primary and path in (other.placement.place, other.placement.output_dir, other.folder):
@@ -145,7 +124,7 @@ class Reader:
     def _bare(self, making: Making, name: str, reading: Reading) -> None:
         """An upstream of which nothing is named: all that counts of it."""
         other = self.workshop.makings[name]
-        outputs = counted_outputs(other)
+        outputs = other.counted
         if not outputs:
             key = f"@{reading.ordinal(other.number)}"
             reading.inputs.setdefault(key, Input(key, "", Counts.RAN, name))
@@ -159,9 +138,9 @@ class Reader:
     def _config(self, making: Making, reading: Reading) -> None:
         """Config keys that name files, folders, or what other jobs make."""
         spec = making.spec
-        reading.flat = flatten(making.canon_merged)
+        reading.flat = flatten(making.canon_merged, making.file)
         reading.others = list(making.canon_others)
-        wanted = sorted(input_values(making.merged, spec, making.others))
+        wanted = sorted(input_values(making.merged, spec, making.others, making.file))
         for key, value in wanted:
             if "://" in value:
                 continue
@@ -197,10 +176,8 @@ class Reader:
             self._replace(key, self._of_upstream(other, path, reading), reading)
         # Numbers go by sorted keys, so that neither the order of keys in the config nor
         # moving a value from the config to `args` changes any.
-        for key in sorted(reading.flat):
-            value_now = reading.flat[key]
-            if isinstance(value_now, str):
-                reading.flat[key] = reading.symbols(value_now)
+        for key, value_now in sorted(_marked(reading.flat)):
+            reading.flat[key] = reading.symbols(value_now)
         reading.others = [reading.symbols(word) for word in reading.others]
 
     @staticmethod
@@ -349,6 +326,13 @@ class Reader:
                 yield to_base(line.strip(), making.workdir)
 
 
+def _marked(flat: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """The values that name what other jobs make."""
+    for key, value in flat.items():
+        if isinstance(value, str) and "\ue000" in value:
+            yield key, value
+
+
 def _is_clearly_local(key: str, value: str) -> bool:
     """A path by its looks; what may be a name on a hub is left alone."""
     if value.startswith(("./", "../", "/", "~")):
@@ -365,7 +349,7 @@ def needs_input(spec: VerbSpec, making: Making) -> str:
     key = REQUIRED_INPUT.get(spec.name, "")
     if not key or making.file is None:
         return ""
-    given = {name for name, _ in input_values(making.merged, spec, making.others)}
+    given = {name for name, _ in input_values(making.merged, spec, making.others, making.file)}
     return "" if key in given else key
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from oumi_flow import staleness
 from oumi_flow.errors import Problem
 from oumi_flow.load.expand import Draft
-from oumi_flow.load.inputs import Reader, Reading, counted_outputs, needs_input
+from oumi_flow.load.inputs import Reader, Reading, needs_input
 from oumi_flow.load.link import Links
 from oumi_flow.load.making import Making, Workshop
 from oumi_flow.load.places import Made
@@ -274,7 +274,7 @@ class Bench:
             config=making.config,
             args=args,
             inputs=tuple(reading.inputs.values()),
-            outputs=tuple(counted_outputs(making)),
+            outputs=tuple(making.counted),
             depends_on=tuple(making.needs),
             implied=tuple(name for name in upstream if name not in making.needs),
             upstream=upstream,

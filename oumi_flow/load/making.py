@@ -17,9 +17,11 @@ from oumi_flow.load.configs import ArgProblem, merge, own_place
 from oumi_flow.load.expand import Draft, Files
 from oumi_flow.load.template import Ref, Text
 from oumi_flow.load.yaml_source import Node
+from oumi_flow.model import Counts, Output
 from oumi_flow.verbs.command import parse_args
 from oumi_flow.verbs.keys import OumiKeys
 from oumi_flow.verbs.places import Placement, choose_place, inside, to_base, to_workdir
+from oumi_flow.verbs.results import counted_path
 from oumi_flow.verbs.table import VerbSpec
 
 # Stands for the job of that number until it is known how a job counts its upstreams. The signs
@@ -56,6 +58,7 @@ class Making:
     canon_others: list[str] = field(default_factory=list)
     placement: Placement = field(default_factory=lambda: Placement("", "", ""))
     declared: list[str] = field(default_factory=list)
+    counted: list[Output] = field(default_factory=list)  # see `counted_outputs`
     broken: bool = False
 
     @property
@@ -202,6 +205,7 @@ class Workshop:
         ]
         if any(map(_names_own_place, making.args)):
             self._fill_own_place(making)
+        making.counted = counted_outputs(making)
 
     def _fill_own_place(self, making: Making) -> None:
         """`${{ job.output_dir }}` in `args` was filled in before the place was known."""
@@ -323,6 +327,26 @@ class Workshop:
             file = making.file
             for problem in self.keys.problems_of(making.spec.name, file.values, file.places):
                 self.session.add(problem)
+
+
+def counted_outputs(making: Making) -> list[Output]:
+    """What others count of a job: its verb's result, then what it promises beside that."""
+    spec, placement = making.spec, making.placement
+    outputs: list[Output] = []
+    if not spec.is_shell:
+        path = counted_path(spec, making.merged, placement.place)
+        outputs.append(Output(making.key_of(path), path, spec.counts))
+    seen = {output.path for output in outputs}
+    for path in making.declared:
+        if path not in seen:
+            seen.add(path)
+            outputs.append(Output(making.key_of(path), path, Counts.ALL, True))
+        else:
+            outputs = [
+                Output(each.key, each.path, each.counts, True) if each.path == path else each
+                for each in outputs
+            ]
+    return outputs
 
 
 def _names_own_place(written: tuple[Text, Node]) -> bool:

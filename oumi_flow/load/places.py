@@ -11,14 +11,15 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from operator import itemgetter
+from typing import NamedTuple
 
 from oumi_flow.disk import is_glob
 from oumi_flow.model import Counts
 from oumi_flow.verbs.places import inside
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
+class Made(NamedTuple):
     """A path that a job makes. `label` names it within the job: "" its folder or place."""
 
     job: str
@@ -42,17 +43,25 @@ class PlaceIndex:
     _is_sorted: bool = False
     _links: list[tuple[str, str]] | None = None  # folders that are made in, where they really lie
     _real: dict[str, str] = field(default_factory=dict)
+    _absolute: dict[str, str] = field(default_factory=dict)
+    _around: dict[str, str] = field(default_factory=dict)  # see `_nearest`
 
     def absolute(self, path: str) -> str:
-        return os.path.normpath(path if os.path.isabs(path) else f"{self.base}/{path}")
+        found = self._absolute.get(path)
+        if found is None:
+            whole = path if path.startswith("/") else f"{self.base}/{path}"
+            found = self._absolute[path] = os.path.normpath(whole)
+        return found
 
     def add(self, made: Made) -> None:
         """Notes what a job makes; the first to name a path has it."""
         self.real.setdefault(self.absolute(made.path), made)
+        self._around.clear()
 
     def add_named(self, path: str, job: str) -> None:
         """Notes the place that a job's config names, which is not where it writes."""
         self.named.setdefault(self.absolute(path), []).append(job)
+        self._around.clear()
 
     def add_result(self, path: str, job: str) -> None:
         """Notes a file or folder that a job writes, for `makers`."""
@@ -70,14 +79,17 @@ class PlaceIndex:
         return found
 
     def _collect(self, pattern: str, found: dict[str, str]) -> None:
-        parts = pattern.split("/")
-        plain = next((n for n, part in enumerate(parts) if is_glob(part)), len(parts))
-        start = "/".join(parts[:plain]).rstrip("/") + "/"
+        parts: list[str] = []
+        if is_glob(pattern):
+            parts = pattern.split("/")
+            plain = next(number for number, part in enumerate(parts) if is_glob(part))
+            pattern, parts = "/".join(parts[:plain]), parts[plain:]
+        start = pattern.rstrip("/") + "/"
         for number in range(bisect_left(self.results, (start, "")), len(self.results)):
             made, job = self.results[number]
             if not made.startswith(start):
                 break
-            if _takes_in(parts[plain:], made[len(start) :].split("/")):
+            if _takes_in(parts, made[len(start) :].split("/")):
                 found.setdefault(job, made)
 
     def find(self, path: str, own: str) -> tuple[Made | list[str] | None, str]:
@@ -93,19 +105,32 @@ class PlaceIndex:
         return None, ""
 
     def _find(self, whole: str, own: str) -> tuple[Made | list[str] | None, str]:
-        at = whole
-        while True:
-            below = whole[len(at) :].strip("/")
-            made = self.real.get(at)
-            if made is not None:
-                return made, below
-            named = self.named.get(at)
-            if named is not None:
-                return (Made(own, at, Counts.ALL) if own in named else named), below
+        at = self._nearest(whole)
+        if not at:
+            return None, ""
+        below = whole[len(at) :].strip("/")
+        made = self.real.get(at)
+        if made is not None:
+            return made, below
+        named = self.named[at]
+        return (Made(own, at, Counts.ALL) if own in named else named), below
+
+    def _nearest(self, whole: str) -> str:
+        """The path itself or the folder closest around it of which something is noted, else ""."""
+        at, passed = whole, []
+        while at not in self.real and at not in self.named:
+            known = self._around.get(at)
+            if known is not None:
+                at = known
+                break
+            passed.append(at)
             parent = os.path.dirname(at)
-            if parent == at:
-                return None, ""
-            at = parent
+            at = parent if parent != at else ""
+            if not at:
+                break
+        for folder in passed:
+            self._around[folder] = at
+        return at
 
     def canonical(self, path: str) -> str:
         """An absolute path of something that is made, by the name of where it really lies."""
@@ -117,14 +142,26 @@ class PlaceIndex:
     def _names(self, path: str) -> Iterator[str]:
         """An absolute path, then what else it is called because of links."""
         yield path
-        real = self._real.get(path)
-        if real is None:
-            real = self._real[path] = os.path.realpath(path)
+        real = self._real_path(path)
         if real != path:
             yield real
         for name, place in self._links_of_makers():
             if inside(real, place):
                 yield name + real[len(place) :]
+
+    def _real_path(self, path: str) -> str:
+        """As `os.path.realpath`, which looks at every folder on the way, each time."""
+        found = self._real.get(path)
+        if found is None:
+            folder, name = os.path.split(path)
+            if not name or os.path.islink(path):
+                found = os.path.realpath(path)
+            else:
+                if folder not in self._real:
+                    self._real[folder] = os.path.realpath(folder)
+                found = f"{self._real[folder].rstrip('/')}/{name}"
+            self._real[path] = found
+        return found
 
     def _links_of_makers(self) -> list[tuple[str, str]]:
         """(path, real path) of the folders that jobs' folders and promises lie in, if they differ.
@@ -132,9 +169,10 @@ class PlaceIndex:
         The longest first. A job's own folder is not asked: there may be 100 000.
         """
         if self._links is None:
-            tops = {os.path.dirname(self.absolute(self.output_dir) + "/")}
+            own = self.absolute(self.output_dir)
+            tops = {os.path.dirname(own + "/")}
             for path in self.real:
-                if not inside(path, self.absolute(self.output_dir)):
+                if not inside(path, own):
                     tops.add(os.path.dirname(path))
             pairs = [(top, os.path.realpath(top)) for top in sorted(tops, key=len, reverse=True)]
             self._links = [pair for pair in pairs if pair[0] != pair[1]]
@@ -155,8 +193,7 @@ def _takes_in(pattern: Sequence[str], made: Sequence[str], loose: bool = False) 
     return fnmatchcase(made[0], pattern[0]) and _takes_in(pattern[1:], made[1:], loose)
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """A path that a job owns, for finding two that get in each other's way."""
 
     path: str  # absolute
@@ -167,17 +204,16 @@ class Claim:
 
 def collisions(claims: Iterable[Claim]) -> list[tuple[Claim, Claim]]:
     """Pairs of claims of different jobs that coincide or lie one inside the other."""
-    ordered = sorted(claims, key=lambda claim: claim.path.rstrip("/") + "/")
+    ordered = [(claim.path.rstrip("/") + "/", claim) for claim in claims]
+    ordered.sort(key=itemgetter(0))
     found: list[tuple[Claim, Claim]] = []
-    open_: list[Claim] = []
-    for claim in ordered:
-        while open_ and not (claim.path.rstrip("/") + "/").startswith(
-            open_[-1].path.rstrip("/") + "/"
-        ):
+    open_: list[tuple[str, Claim]] = []
+    for path, claim in ordered:
+        while open_ and not path.startswith(open_[-1][0]):
             open_.pop()
-        for outer in open_:
+        for _, outer in open_:
             if outer.job != claim.job:
                 found.append((outer, claim))
                 break
-        open_.append(claim)
+        open_.append((path, claim))
     return found

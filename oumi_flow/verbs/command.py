@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from oumi_flow.errors import FlowError
@@ -61,6 +62,11 @@ def parse_args(args: Sequence[str], spec: VerbSpec) -> tuple[Arg, ...]:
 
     Raises FlowError for an entry that is neither an override nor an option of the verb.
     """
+    return _parsed(tuple(args), spec)
+
+
+@lru_cache(maxsize=64)  # one job's are asked for at every step that it takes
+def _parsed(args: tuple[str, ...], spec: VerbSpec) -> tuple[Arg, ...]:
     found: list[Arg] = []
     words = [str(word).strip() for word in args]
     at = 0

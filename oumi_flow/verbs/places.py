@@ -63,7 +63,9 @@ def choose_place(
 
 def to_base(path: str, workdir: str) -> str:
     """A path as written for a process in `workdir`, relative to the base folder and tidy."""
-    return os.path.normpath(path if os.path.isabs(path) else os.path.join(workdir, path))
+    if workdir == "." or path.startswith("/"):
+        return os.path.normpath(path)
+    return os.path.normpath(os.path.join(workdir, path))
 
 
 def to_workdir(path: str, workdir: str) -> str:
@@ -71,7 +73,7 @@ def to_workdir(path: str, workdir: str) -> str:
 
     With an absolute workdir the path becomes absolute too: that is right from anywhere.
     """
-    if os.path.isabs(path):
+    if workdir == "." or path.startswith("/"):
         return path
     if os.path.isabs(workdir):
         return os.path.abspath(path)

@@ -29,7 +29,7 @@ class CliOption:
     no_effect: str = ""  # the value with which oumi ignores the option
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # a row is itself: what is worked out for it is kept
 class VerbSpec:
     """One row. `output_*` say where the result goes; paths are below the job's folder D."""
 
