@@ -12,6 +12,7 @@ from typing import Any
 
 from oumi_flow.errors import FlowError, Problem, Where, WorkflowErrors
 from oumi_flow.load import schema
+from oumi_flow.load.entry import Entry
 from oumi_flow.load.matrix import Combination, combinations
 from oumi_flow.load.mend import take_out
 from oumi_flow.load.names import name_fault
@@ -34,7 +35,8 @@ class Draft:
 
     name: str
     node: Node
-    fields: dict[str, Node]
+    entry: Entry
+    fields: Mapping[str, Node]
     values: Values
     scope: Scope
     group_needs: tuple[tuple[Node, Text, Scope], ...] = ()  # depends_on of the groups it is in
@@ -193,7 +195,7 @@ class Expansion:
                 name = self._name(scope, fields["name"], values)
                 if name is None:
                     continue
-                draft = Draft(scope.prefix + name, job, fields, values, scope, needs)
+                draft = Draft(scope.prefix + name, job, values.entry, fields, values, scope, needs)
                 if not self._claim(draft):
                     continue
                 if "uses" in fields:
@@ -208,18 +210,17 @@ class Expansion:
         return made
 
     def _combinations(self, scope: Scope, fields: dict[str, Node]) -> Iterator[Values]:
-        matrix = fields.get("matrix")
-        env = fields["env"].value if "env" in fields else None
+        matrix, apart = fields.get("matrix"), self.session.tokens
         if matrix is None:
-            yield Values(scope, {}, frozenset(), env)
+            yield Values(scope, {}, Entry(fields, apart))
             return
         problems: list[Problem] = []
         found: list[Combination] = combinations(matrix, problems)
         for problem in problems:
             self.session.add(problem)
-        keys = frozenset(key for each in found for key in each)
+        entry = Entry(fields, apart, frozenset(key for each in found for key in each))
         for each in found:
-            yield Values(scope, each, keys, env)
+            yield Values(scope, each, entry)
 
     def _name(self, scope: Scope, node: Node, values: Values) -> str | None:
         name = values.plain(node, "name")
@@ -233,21 +234,15 @@ class Expansion:
 
     def _claim(self, draft: Draft) -> bool:
         """Whether no job has that name yet, nor one that differs in case or Unicode form only."""
-        import unicodedata
-
         name = draft.name
-        folded = (
-            name.casefold()
-            if name.isascii()
-            else unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
-        )
+        folded = name.lower() if name.isascii() else _folded(name)
         other = self.folded.get(folded)
         if other is None:
             self.folded[folded] = name
             return True
         node = draft.fields["name"]
         if other == name:
-            keys = [key for key in draft.values.keys if f"matrix.{key}" not in node.text]
+            keys = [key for key in draft.entry.keys if f"matrix.{key}" not in node.text]
             hint = f"put ${{{{ matrix.{sorted(keys)[0]} }}}} into the name" if keys else ""
             self.session.fault(node, f'a second job named "{name}"', hint)
         else:
@@ -320,6 +315,12 @@ class Expansion:
             return {}
         found = draft.values.env()
         return {name: found[name] for name in names}
+
+
+def _folded(name: str) -> str:
+    import unicodedata
+
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
 
 
 def _merged(defaults: Mapping[str, Node], job: Mapping[str, Node]) -> dict[str, Node]:

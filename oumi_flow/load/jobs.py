@@ -195,7 +195,7 @@ class Bench:
     def _take_refs(self, making: Making) -> None:
         """References that a job holds are dependencies; those to nowhere break it."""
         draft = making.draft
-        env_nodes = draft.values.env_nodes
+        env_nodes = draft.entry.env_nodes
         holders = [*making.run, *making.args, *making.inputs, *making.outputs]
         holders += [
             (text, env_nodes.get(name, draft.fields["name"])) for name, text in making.env.items()

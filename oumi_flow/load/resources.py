@@ -78,7 +78,7 @@ class Resources:
         text = making.env.get(GPU_VARIABLE)
         if text is None or text.broken:
             return _NOT_PINNED
-        node = making.draft.values.env_nodes.get(GPU_VARIABLE, making.draft.fields["name"])
+        node = making.draft.entry.env_nodes.get(GPU_VARIABLE, making.draft.fields["name"])
         value = workshop.real(text, making, for_workdir=True).strip()
         words = [word.strip() for word in value.split(",")] if value not in ("", "-1") else []
         if not all(word.isdecimal() and len(word) < 6 for word in words):

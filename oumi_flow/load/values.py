@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from oumi_flow.errors import Problem
+from oumi_flow.load.entry import Entry, Form, form_of
 from oumi_flow.load.matrix import Combination
 from oumi_flow.load.schema import Check, check_late
 from oumi_flow.load.secrets import is_secret_name
@@ -22,12 +23,12 @@ from oumi_flow.load.template import (
     Token,
     Variable,
     joined,
-    tokens,
 )
 from oumi_flow.load.yaml_source import Node
 from oumi_flow.model import Stamp
 from oumi_flow.text import did_you_mean
 
+EMPTY = Text()
 BROKEN = Text((), broken=True)
 _JOB_WORDS = ("output_dir", "log", "outputs")
 
@@ -150,25 +151,43 @@ class Scope:
 class Values:
     """Looks up the names in a file's texts: those of a job when there is one."""
 
-    __slots__ = ("_active", "combination", "env_nodes", "keys", "scope", "session")
+    __slots__ = ("_active", "_cell", "combination", "entry", "scope", "session")
 
     def __init__(
-        self,
-        scope: Scope,
-        combination: Combination | None = None,
-        keys: frozenset[str] = frozenset(),
-        env_nodes: Mapping[str, Node] | None = None,
+        self, scope: Scope, combination: Combination | None = None, entry: Entry | None = None
     ) -> None:
         self.scope = scope
         self.session = scope.session
         self.combination = combination  # None: outside of a job
-        self.keys = keys  # matrix keys that some combination of the job has
-        self.env_nodes = env_nodes or {}
+        self.entry = entry or Entry({}, scope.session.tokens)
         self._active: set[str] = set()
+        self._cell = _plain_values(combination or {}, self.entry.keys)
 
     def text(self, node: Node, *, run: bool = False) -> Text:
         """The text of a scalar, filled in. Faults are noted, and make it `broken`."""
+        key = (id(node), run)
+        texts = self.entry.texts
+        known = texts[key] if key in texts else self._learn(node, run)
+        if isinstance(known, Text):
+            return known
+        if known is not None:
+            try:
+                word = known.form % known.pick(self._cell)
+            except KeyError:  # there is more to a value than its text
+                pass
+            else:
+                return Text((word,)) if word else EMPTY
         return self._text(node, run, None, None)
+
+    def _learn(self, node: Node, run: bool) -> Text | Form | None:
+        """What of a text all jobs of the entry share."""
+        entry, found = self.entry, None
+        if entry.is_fixed(node, run):
+            found = self._text(node, run, None, None)
+        else:
+            found = form_of(entry.tokens(node.text, run))
+        entry.texts[id(node), run] = found
+        return found
 
     def env_text(self, name: str, node: Node, outer: Mapping[str, Text]) -> Text:
         """The value of a declared variable; `outer` is what `env.K` means beside the job's own."""
@@ -184,11 +203,18 @@ class Values:
 
     def env(self) -> dict[str, Text]:
         """All that the job and its files declare."""
-        outer = self.scope.env
+        outer, entry = self.scope.env, self.entry
+        if not entry.env_nodes:
+            return outer
         merged = dict(outer)
-        for name, node in self.env_nodes.items():
+        for name, node in entry.env_nodes.items():
+            if name in entry.env:
+                merged[name] = entry.env[name]
+                continue
             self._active = {name}
             merged[name] = self.env_text(name, node, outer)
+            if entry.is_fixed(node):
+                entry.env[name] = merged[name]
         self._active = set()
         return merged
 
@@ -230,11 +256,7 @@ class Values:
         text: str = node.text
         if "$" not in text:
             return Text((text,) if text else ())
-        key = (text, run)
-        found = self.session.tokens.get(key)
-        if found is None:
-            found = self.session.tokens[key] = tokens(text, run=run)
-        return self._fill(found, node, env_name, env)
+        return self._fill(self.entry.tokens(text, run), node, env_name, env)
 
     def _fill(
         self,
@@ -357,9 +379,9 @@ class Values:
             return "matrix is only known inside a job", ""
         key, _, below = rest.partition(".")
         if key not in self.combination:
-            if key in self.keys:
+            if key in self.entry.keys:
                 return Text()  # as in GitHub Actions: other combinations have it
-            hint = did_you_mean(key, self.keys) or "this job's `matrix` has no such key"
+            hint = did_you_mean(key, self.entry.keys) or "this job's `matrix` has no such key"
             return f'no matrix key "{key}"', hint
         node = self.combination[key]
         while below and isinstance(node.value, dict):
@@ -377,14 +399,14 @@ class Values:
         self, name: str, env_name: str | None, env: Mapping[str, Text] | None
     ) -> Text | tuple[str, str]:
         outer = self.scope.env if env is None else env
-        if name in self.env_nodes and name not in self._active:
+        if name in self.entry.env_nodes and name not in self._active:
             self._active.add(name)
-            found = self.env_text(name, self.env_nodes[name], self.scope.env)
+            found = self.env_text(name, self.entry.env_nodes[name], self.scope.env)
             self._active.discard(name)
         elif name in outer:
             found = outer[name]
         else:
-            hint = did_you_mean(name, {**outer, **self.env_nodes})
+            hint = did_you_mean(name, {**outer, **self.entry.env_nodes})
             return f'no "{name}" in `env`', hint or f"the shell's variable is ${{{name}}}"
         return self._guarded(found, f"env.{name}", env_name)
 
@@ -397,6 +419,18 @@ class Values:
         if word == "outputs" and name and last.isdecimal() and len(last) < 10:
             return Ref("outputs", prefix + name, int(last), written)
         return None
+
+
+def _plain_values(combination: Combination, keys: frozenset[str]) -> dict[str, str]:
+    """Those of a combination's values that are text as it stands, as they are inserted."""
+    found = {
+        key: node.text
+        for key, node in combination.items()
+        if "$" not in node.text and not isinstance(node.value, dict)
+    }
+    if len(combination) < len(keys):
+        found.update(dict.fromkeys(keys - combination.keys(), ""))
+    return found
 
 
 _PLAIN_NAMES = ("workflow.name", "workflow.output_dir", "job.name", "job.output_dir")
