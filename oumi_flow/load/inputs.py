@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from oumi_flow.errors import Problem, Where
 from oumi_flow.load.configs import flatten, input_values
-from oumi_flow.load.making import MARKS, Making, Workshop
+from oumi_flow.load.making import MARK, MARKS, Making, Workshop
 from oumi_flow.load.places import Made, PlaceIndex
 from oumi_flow.load.template import Ref, Text
 from oumi_flow.load.yaml_source import Node
@@ -42,7 +42,7 @@ class Reading:
 
     def symbols(self, text: str) -> str:
         """Marks as `@N`, N in order of appearance."""
-        if "\ue000" not in text:
+        if MARK not in text:
             return text
         return MARKS.sub(lambda match: f"@{self.ordinal(int(match[1]))}", text)
 
@@ -329,7 +329,7 @@ class Reader:
 def _marked(flat: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     """The values that name what other jobs make."""
     for key, value in flat.items():
-        if isinstance(value, str) and "\ue000" in value:
+        if isinstance(value, str) and MARK in value:
             yield key, value
 
 

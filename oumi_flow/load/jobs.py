@@ -6,18 +6,19 @@ import fnmatch
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from oumi_flow import staleness
 from oumi_flow.errors import Problem
 from oumi_flow.load.expand import Draft
 from oumi_flow.load.inputs import Reader, Reading, needs_input
 from oumi_flow.load.link import Links
-from oumi_flow.load.making import Making, Workshop
+from oumi_flow.load.making import HERE, MARK, Making, Texts, Workshop
 from oumi_flow.load.places import Made
 from oumi_flow.load.resources import GPU_VARIABLE, Resources
-from oumi_flow.load.template import Text
+from oumi_flow.load.template import Ref, Text
 from oumi_flow.load.values import Session
 from oumi_flow.load.yaml_source import Node
 from oumi_flow.model import Command, Job, Retry
@@ -52,6 +53,8 @@ class Bench:
         self.output_dir = output_dir
         self.resources = resources
         self.warm = warm
+        # A valid name below a folder that has one itself leaves nothing to tidy.
+        self._is_below = not output_dir.endswith(("/", "."))
         self._verbs: dict[str, VerbSpec | None] = {}
         self._which = cache(shutil.which)  # for one load: most jobs ask for the same programs
 
@@ -65,28 +68,22 @@ class Bench:
                 self._spec(draft)
             self.links.depends_on(draft)
             return None
-        spec = self._spec(draft)
-        if spec is None or not self._fields_fit(draft, spec):
+        fields, once = draft.fields, draft.entry.once
+        spec = once("spec", ("verb",), lambda: self._fitting_spec(draft))
+        if spec is None:
             return None
-        making = Making(
-            number,
-            draft,
-            spec,
-            os.path.normpath(f"{self.output_dir}/{draft.name}"),
-            self.links.depends_on(draft),
-        )
-        making.env = draft.values.env()
-        if "run" in draft.fields:
-            self._take_run(making, draft.fields["run"])
-        making.args = self._args(draft)
-        making.inputs = draft.texts("inputs")
-        making.outputs = draft.texts("outputs")
-        for text, node in making.outputs:
-            if text.plain == "" and not text.broken:
-                self.session.fault(node, "outputs: expected a path, got an empty text")
-                making.broken = True
-        making.outputs = [each for each in making.outputs if each[0].plain != ""]
-        making.workdir_text = self._workdir_text(draft)
+        needs = self.links.depends_on(draft) if "depends_on" in fields else []
+        making = Making(number, draft, spec, self._folder(draft), needs)
+        making.env = once("env", ("env",), draft.values.env)
+        if "run" in fields:
+            self._take_run(making, fields["run"])
+        if "args" in fields:
+            making.args = self._args(draft)
+        if "inputs" in fields:
+            making.inputs = draft.texts("inputs")
+        if "outputs" in fields:
+            making.outputs = self._outputs(making)
+        making.workdir_text = once("workdir", ("workdir",), lambda: self._workdir_text(draft))
         self._take_refs(making)
         group = draft.scope.prefix
         if not any(group and name.startswith(group) for name in making.needs):
@@ -94,6 +91,22 @@ class Bench:
                 if name not in making.needs:
                     making.needs.append(name)
         return making
+
+    def _folder(self, draft: Draft) -> str:
+        folder = f"{self.output_dir}/{draft.name}"
+        return folder if self._is_below else os.path.normpath(folder)
+
+    def _outputs(self, making: Making) -> Texts:
+        texts = making.draft.texts("outputs")
+        for text, node in texts:
+            if text.plain == "" and not text.broken:
+                self.session.fault(node, "outputs: expected a path, got an empty text")
+                making.broken = True
+        return [each for each in texts if each[0].plain != ""]
+
+    def _fitting_spec(self, draft: Draft) -> VerbSpec | None:
+        spec = self._spec(draft)
+        return spec if spec is not None and self._fields_fit(draft, spec) else None
 
     def _spec(self, draft: Draft) -> VerbSpec | None:
         node = draft.fields.get("verb")
@@ -155,7 +168,7 @@ class Bench:
             return own
         inherited = draft.scope.inherited("workdir")
         if inherited is None:
-            return Text((".",))
+            return HERE
         node, scope = inherited
         from oumi_flow.load.values import Values
 
@@ -196,13 +209,15 @@ class Bench:
         """References that a job holds are dependencies; those to nowhere break it."""
         draft = making.draft
         env_nodes = draft.entry.env_nodes
+        named = draft.fields["name"]
         holders = [*making.run, *making.args, *making.inputs, *making.outputs]
-        holders += [
-            (text, env_nodes.get(name, draft.fields["name"])) for name, text in making.env.items()
-        ]
-        holders.append((making.workdir_text, draft.fields.get("workdir", draft.fields["name"])))
+        holders += [(text, env_nodes.get(name, named)) for name, text in making.env.items()]
+        holders.append((making.workdir_text, draft.fields.get("workdir", named)))
         for text, node in holders:
-            making.broken = making.broken or text.broken
+            if text.broken:
+                making.broken = True
+            if text.plain is not None:
+                continue
             for ref in text.refs:
                 if not self.links.check(ref, node, draft):
                     making.broken = True
@@ -235,65 +250,92 @@ class Bench:
             session.fault(draft.fields["config"], message, hint)
         before = len(session.problems)
         reading = reader.read(making)
-        gpu = self.resources.gpu(making, workshop)
-        executor = self.resources.executor(draft)
+        once = draft.entry.once
+        if GPU_VARIABLE in making.env:
+            gpu = self.resources.gpu(making, workshop)
+        else:
+            gpu = once("gpu", ("verb", "resources"), lambda: self.resources.gpu(making, workshop))
+        executor = once("executor", ("resources",), lambda: self.resources.executor(draft))
         parts = self._parts(making, workshop, reading)
         if len(session.problems) > before or missing:
             return None
-        secret_env = {}
-        env = {}
-        for name, text in making.env.items():
-            if any(text.secrets):
-                secret_env[name] = text.secret_template(
-                    lambda ref: (
-                        to_workdir(workshop.real_path(ref, making), making.workdir)
-                        if ref.what != "name"
-                        else making.name
-                    )
-                )
-            else:
-                env[name] = workshop.real(text, making, for_workdir=True)
-        upstream = tuple(dict.fromkeys([*making.needs, *reading.implied]))
+        secret_env: dict[str, str] = {}
+        env = _plain_env(making)
+        if env is None:
+            env, secret_env = self._environment(making, workshop)
+        depends_on = upstream = tuple(making.needs)
+        implied: tuple[str, ...] = ()
+        if reading.implied:
+            upstream = tuple(dict.fromkeys([*making.needs, *reading.implied]))
+            implied = tuple(name for name in upstream if name not in making.needs)
         args = () if spec.is_shell else normal_args(making.real_args, spec)
         args = (*args, *reading.overrides)
-        named = draft.fields["name"]
+        argv = self._argv(making, workshop, args, bool(secret_env))
+        terms = once("terms", _TERMS, lambda: self._terms(draft))
         return Job(
             name=making.name,
             verb=spec.name,
             folder=making.folder,
             place=making.placement.place,
-            command=Command(
-                self._argv(making, workshop, args, bool(secret_env)),
-                making.workdir,
-                env,
-                spec.progress,
-            ),
+            command=Command(argv, making.workdir, env, spec.progress),
             parts=parts,
             fingerprint=staleness.fingerprint(parts),
-            description=self._description(draft),
+            description=terms.description,
             config=making.config,
             args=args,
             inputs=tuple(reading.inputs.values()),
             outputs=tuple(making.counted),
-            depends_on=tuple(making.needs),
-            implied=tuple(name for name in upstream if name not in making.needs),
+            depends_on=depends_on,
+            implied=implied,
             upstream=upstream,
             secret_env=secret_env,
             gpu=gpu,
             executor=executor,
+            retry=terms.retry,
+            timeout=terms.timeout,
+            grace=terms.grace,
+            priority=terms.priority,
+            always_run=terms.always_run,
+            warm=terms.warm,
+            cache=terms.cache,
+            where=terms.where,
+        )
+
+    def _terms(self, draft: Draft) -> _Terms:
+        named, grace = draft.fields["name"], self._seconds(draft, "grace")
+        return _Terms(
             retry=Retry(
                 int(draft.typed("max_retries", 0)),
                 self._seconds(draft, "retry_delay") or 0.0,
                 float(draft.typed("retry_backoff", 1)),
             ),
             timeout=self._seconds(draft, "timeout"),
-            grace=30.0 if (grace := self._seconds(draft, "grace")) is None else grace,
+            grace=30.0 if grace is None else grace,
             priority=int(draft.typed("priority", 0)),
             always_run=draft.typed("always_run", False),
-            warm=self._warm(draft),
+            warm=draft.typed("warm", self.warm),
             cache=draft.typed("cache", True),
+            description=self._description(draft),
             where=f"{named.source.name}:{named.at >> 32}",
         )
+
+    @staticmethod
+    def _environment(making: Making, workshop: Workshop) -> tuple[dict[str, str], dict[str, str]]:
+        """What the job's environment holds, and the templates of what must not be kept of it."""
+        env: dict[str, str] = {}
+        secret_env: dict[str, str] = {}
+
+        def fill(ref: Ref) -> str:
+            if ref.what == "name":
+                return making.name
+            return to_workdir(workshop.real_path(ref, making), making.workdir)
+
+        for name, text in making.env.items():
+            if any(text.secrets):
+                secret_env[name] = text.secret_template(fill)
+            else:
+                env[name] = workshop.real(text, making, for_workdir=True)
+        return env, secret_env
 
     def _argv(
         self, making: Making, workshop: Workshop, args: tuple[str, ...], secret: bool
@@ -328,13 +370,19 @@ class Bench:
         if making.file is not None:
             print_ = draft.typed("fingerprint", {})
             config = counted(reading.flat, spec, print_.get("ignore", ()), print_.get("also", ()))
-        env = {
-            name: None if any(text.secrets) else canon(text)
-            for name, text in sorted(making.env.items())
-            if name != GPU_VARIABLE and not _REPORTING.match(name)
-        }
+        env: Mapping[str, str | None]
+        plain = _plain_env(making)
+        if plain is not None:
+            env = draft.entry.once("counted env", ("env",), lambda: _counted_env(plain))
+        else:
+            env = _counted_env(
+                {
+                    name: None if any(text.secrets) else canon(text)
+                    for name, text in making.env.items()
+                }
+            )
         others = list(reading.others)
-        if any("{mode}" in word for word in spec.argv):
+        if not spec.is_shell and any("{mode}" in word for word in spec.argv):
             mode = draft.typed("judge", "dataset")
             others += [f"judge {mode}"] if mode != "dataset" else []
         return {
@@ -344,7 +392,7 @@ class Bench:
             "args": others,
             "env": env,
             "workdir": canon(making.workdir_text)
-            if any(making.workdir_text.refs)
+            if making.workdir_text.plain is None and any(making.workdir_text.refs)
             else making.workdir,
             "outputs": [making.key_of(path) for path in making.declared],
         }
@@ -396,6 +444,46 @@ class Bench:
         value = draft.typed(field)
         return None if value is None else parse_duration(value)
 
-    def _warm(self, draft: Draft) -> bool:
-        value: bool = draft.typed("warm", self.warm)
-        return value
+
+class _Terms(NamedTuple):
+    """What is agreed for a job's run and has no part in what it makes; durations in seconds."""
+
+    retry: Retry
+    timeout: float | None
+    grace: float
+    priority: int
+    always_run: bool
+    warm: bool
+    cache: bool
+    description: str
+    where: str
+
+
+# The fields that they are made of.
+_TERMS = (
+    *("max_retries", "retry_delay", "retry_backoff", "timeout", "grace"),
+    *("priority", "always_run", "warm", "cache", "description"),
+)
+
+
+def _plain_env(making: Making) -> dict[str, str] | None:
+    """The environment where it is all plain text, one mapping for all jobs if it is the same."""
+
+    def all_plain() -> dict[str, str] | None:
+        found: dict[str, str] = {}
+        for name, text in making.env.items():
+            if text.plain is None or MARK in text.plain:
+                return None
+            found[name] = text.plain
+        return found
+
+    return making.draft.entry.once("plain env", ("env",), all_plain)
+
+
+def _counted_env(env: Mapping[str, str | None]) -> dict[str, str | None]:
+    """Those variables that may change a result, sorted."""
+    return {
+        name: env[name]
+        for name in sorted(env)
+        if name != GPU_VARIABLE and not _REPORTING.match(name)
+    }

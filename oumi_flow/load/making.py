@@ -7,7 +7,7 @@ in both forms, its merged config, and where it writes. What it reads of others i
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from oumi_flow.load.configs import ArgProblem, merge, own_place
 from oumi_flow.load.expand import Draft, Files
 from oumi_flow.load.template import Ref, Text
 from oumi_flow.load.yaml_source import Node
-from oumi_flow.model import Counts, Output
+from oumi_flow.model import EMPTY, Counts, Output
 from oumi_flow.verbs.command import parse_args
 from oumi_flow.verbs.keys import OumiKeys
 from oumi_flow.verbs.places import Placement, choose_place, inside, to_base, to_workdir
@@ -26,8 +26,14 @@ from oumi_flow.verbs.table import VerbSpec
 
 # Stands for the job of that number until it is known how a job counts its upstreams. The signs
 # are of Unicode's private use area: printable for YAML, and nobody's words.
-_MARK = "\ue000{}\ue001"
+MARK = "\ue000"
+_MARKED = "\ue000{}\ue001"
 MARKS = re.compile("\ue000(\\d+)\ue001")
+
+
+Texts = Sequence[tuple[Text, Node]]
+HERE = Text((".",))
+_NOWHERE = Placement("", "", "")
 
 
 @dataclass(slots=True)
@@ -40,25 +46,25 @@ class Making:
     folder: str
     needs: list[str]  # written, by name
     refs: list[tuple[Ref, Node]] = field(default_factory=list)
-    run: list[tuple[Text, Node]] = field(default_factory=list)
+    run: Texts = ()
     run_is_list: bool = False
-    args: list[tuple[Text, Node]] = field(default_factory=list)
-    env: dict[str, Text] = field(default_factory=dict)
-    inputs: list[tuple[Text, Node]] = field(default_factory=list)
-    outputs: list[tuple[Text, Node]] = field(default_factory=list)
-    workdir_text: Text = field(default_factory=lambda: Text((".",)))
+    args: Texts = ()
+    env: Mapping[str, Text] = field(default_factory=lambda: EMPTY)
+    inputs: Texts = ()
+    outputs: Texts = ()
+    workdir_text: Text = HERE
     # Known once all that it refers to is.
     workdir: str = "."
-    real_args: list[str] = field(default_factory=list)
+    real_args: Sequence[str] = ()
     config: str = ""
     file: ConfigFile | None = None
-    merged: dict[str, Any] = field(default_factory=dict)
-    others: list[str] = field(default_factory=list)
-    canon_merged: dict[str, Any] = field(default_factory=dict)
-    canon_others: list[str] = field(default_factory=list)
-    placement: Placement = field(default_factory=lambda: Placement("", "", ""))
-    declared: list[str] = field(default_factory=list)
-    counted: list[Output] = field(default_factory=list)  # see `counted_outputs`
+    merged: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
+    others: Sequence[str] = ()
+    canon_merged: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
+    canon_others: Sequence[str] = ()
+    placement: Placement = _NOWHERE
+    declared: Sequence[str] = ()
+    counted: Sequence[Output] = ()  # see `counted_outputs`
     broken: bool = False
 
     @property
@@ -88,7 +94,7 @@ class Making:
         self.outputs = [each for each in self.outputs if holds(each[0])]
         self.env = {name: text for name, text in self.env.items() if holds(text)}
         if not holds(self.workdir_text):
-            self.workdir_text = Text((".",))
+            self.workdir_text = HERE
 
 
 class Workshop:
@@ -129,19 +135,22 @@ class Workshop:
     def real(self, text: Text, making: Making, *, for_workdir: bool) -> str:
         """What the job gets; paths fit its workdir, or the base folder for path fields."""
 
+        if text.plain is not None:
+            return text.plain
+
         def fill(ref: Ref) -> str:
             if ref.what == "name":
                 return making.name
             path = self.real_path(ref, making)
             return to_workdir(path, making.workdir) if for_workdir else path
 
-        plain = text.plain
-        return text.render(fill) if plain is None else plain
+        return text.render(fill)
 
     def canon(self, text: Text, making: Making) -> str:
         """What counts: names of jobs and places of output are symbols."""
-        plain = text.plain
-        return text.render(lambda ref: self.symbol(ref, making)) if plain is None else plain
+        if text.plain is not None:
+            return text.plain
+        return text.render(lambda ref: self.symbol(ref, making))
 
     def symbol(self, ref: Ref, making: Making) -> str:
         """`@`, `@name`, `@out`, or the mark of an upstream."""
@@ -152,7 +161,7 @@ class Workshop:
         if not ref.job:
             return "@"
         other = self.makings[ref.job]
-        mark = _MARK.format(other.number)
+        mark = _MARKED.format(other.number)
         if ref.what == "log":
             return f"{mark}.log"
         if ref.what == "outputs":
@@ -161,7 +170,7 @@ class Workshop:
 
     def below(self, other: Making, path: str) -> str:
         """The canonical form of a path that another job makes: `@N/below`, as a mark."""
-        mark = _MARK.format(other.number)
+        mark = _MARKED.format(other.number)
         top = other.placement.output_dir
         if inside(path, top):
             rest = path[len(top) :].strip("/")
@@ -176,9 +185,13 @@ class Workshop:
 
     def settle(self, making: Making) -> None:
         """Everything of a job that others may refer to: workdir, config, place, outputs."""
-        making.workdir = self._workdir(making)
-        making.args = [each for each in making.args if not each[0].broken]
-        making.real_args = [self.real(text, making, for_workdir=True) for text, _ in making.args]
+        if making.workdir_text is not HERE:
+            making.workdir = self._workdir(making)
+        if making.args:
+            making.args = [each for each in making.args if not each[0].broken]
+            making.real_args = [
+                self.real(text, making, for_workdir=True) for text, _ in making.args
+            ]
         if making.spec.needs_config:
             self._read_config(making)
         # A job's own outputs may lie in its place: they are asked for in words first.
@@ -350,7 +363,10 @@ def counted_outputs(making: Making) -> list[Output]:
 
 
 def _names_own_place(written: tuple[Text, Node]) -> bool:
-    return any(ref.what == "output_dir" and not ref.job for ref in written[0].refs)
+    text = written[0]
+    if text.plain is not None:
+        return False
+    return any(ref.what == "output_dir" and not ref.job for ref in text.refs)
 
 
 def _is_arg(word: str, spec: VerbSpec) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 
@@ -35,20 +34,22 @@ class Secret(NamedTuple):
 Part = str | Ref | Secret
 
 
-@dataclass(frozen=True, slots=True)
 class Text:
-    """Text whose references are not filled in. `broken`: a part could not be made out."""
+    """Text whose references are not filled in; do not change it, jobs share it.
 
-    parts: tuple[Part, ...] = ()
-    broken: bool = False
+    `broken`: a part could not be made out. `plain` is the text itself when nothing is left to fill
+    in, else None.
+    """
 
-    @property
-    def plain(self) -> str | None:
-        """The text itself when nothing is left to fill in, else None."""
-        if not self.parts:
-            return ""
-        first = self.parts[0]
-        return first if len(self.parts) == 1 and isinstance(first, str) else None
+    __slots__ = ("broken", "parts", "plain")
+
+    def __init__(self, parts: tuple[Part, ...] = (), broken: bool = False) -> None:
+        self.parts = parts
+        self.broken = broken
+        self.plain: str | None = ""
+        if parts:
+            first = parts[0]
+            self.plain = first if len(parts) == 1 and isinstance(first, str) else None
 
     @property
     def refs(self) -> Iterator[Ref]:

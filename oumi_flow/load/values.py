@@ -181,7 +181,8 @@ class Values:
 
     def _learn(self, node: Node, run: bool) -> Text | Form | None:
         """What of a text all jobs of the entry share."""
-        entry, found = self.entry, None
+        entry = self.entry
+        found: Text | Form | None
         if entry.is_fixed(node, run):
             found = self._text(node, run, None, None)
         else:
