@@ -27,6 +27,7 @@ from oumi_flow.model import (
 )
 
 if TYPE_CHECKING:
+    from hashlib import blake2b
     from json import JSONEncoder
 
 
@@ -58,9 +59,11 @@ def fingerprint(parts: Mapping[str, Value]) -> str:
     Two parts that are equal as JSON values give the same one, whatever the order of their keys.
     The order of the `outputs` list says nothing about what is made, so it does not count.
     """
-    if isinstance(parts.get("outputs"), (list, tuple)):
-        parts = {**parts, "outputs": sorted(parts["outputs"], key=str)}
-    return _digest({"format": FORMAT, **parts})
+    whole = {"format": FORMAT, **parts}
+    outputs = parts.get("outputs")
+    if isinstance(outputs, (list, tuple)) and len(outputs) > 1:
+        whole["outputs"] = sorted(outputs, key=str)
+    return _digest(whole)
 
 
 def build_key(fingerprint: str, inputs: Mapping[str, str]) -> str:
@@ -437,7 +440,12 @@ def _plain(value: Any) -> Any:
 
 
 def _digest(value: Value) -> str:
+    # File names that are no UTF-8 reach us as lone surrogates.
+    return _hash()(_text(value).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+@cache
+def _hash() -> type[blake2b]:
     from hashlib import blake2b
 
-    # File names that are no UTF-8 reach us as lone surrogates.
-    return blake2b(_text(value).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    return blake2b

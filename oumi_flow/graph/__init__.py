@@ -23,6 +23,8 @@ def topological_order(names: Sequence[str], upstream: Upstream) -> list[str]:
     comes first, so an order that is valid already is returned as it is.
     """
     place = {name: number for number, name in enumerate(names)}
+    if _is_ordered(names, upstream, place):
+        return list(names)
     after: dict[str, list[str]] = {name: [] for name in names}
     missing: dict[str, int] = {}
     for name in names:
@@ -41,6 +43,15 @@ def topological_order(names: Sequence[str], upstream: Upstream) -> list[str]:
             if not missing[later]:
                 heappush(free, place[later])
     return order
+
+
+def _is_ordered(names: Sequence[str], upstream: Upstream, place: Mapping[str, int]) -> bool:
+    """Whether each name comes after all of those that it needs."""
+    for number, name in enumerate(names):
+        for other in upstream.get(name, ()):
+            if place.get(other, -1) >= number:
+                return False
+    return True
 
 
 def find_cycle(names: Sequence[str], upstream: Upstream) -> list[str]:

@@ -69,7 +69,8 @@ class Reader:
         for text, _ in making.args:
             self._references(making, text, reading)
         for name in sorted(making.env):
-            self._references(making, making.env[name], reading)
+            if making.env[name].plain is None:
+                self._references(making, making.env[name], reading)
         for text, node in making.inputs:
             if not text.broken:
                 self._declared(making, text, node, reading)
@@ -84,6 +85,8 @@ class Reader:
 
     def _references(self, making: Making, text: Text, reading: Reading) -> None:
         """`${{ jobs.X.output_dir }}/below` within a text: what it names is read."""
+        if text.plain is not None:
+            return
         parts = text.parts
         for number, part in enumerate(parts):
             if not isinstance(part, Ref) or not part.job:
@@ -229,12 +232,13 @@ class Reader:
             self.session.fault(node, "inputs: expected a path, got an empty text")
             return
         path = to_base(self.workshop.real(text, making, for_workdir=False), ".")
-        for ref in text.refs:
-            if ref.job:
-                reading.ordinal(self.workshop.makings[ref.job].number)
-                reading.named.add(ref.job)
-        if any(ref.what == "log" for ref in text.refs):
-            return
+        if text.plain is None:
+            for ref in text.refs:
+                if ref.job:
+                    reading.ordinal(self.workshop.makings[ref.job].number)
+                    reading.named.add(ref.job)
+            if any(ref.what == "log" for ref in text.refs):
+                return
         found, below = self.index.find(path, making.name)
         if isinstance(found, Made) and found.job == making.name:
             self.session.fault(node, f'inputs: "{path}" is an output of the job itself')
@@ -275,8 +279,9 @@ class Reader:
     ) -> None:
         """Notes a path of which other jobs make parts, or none."""
         names = sorted(makers)
-        reading.implied += [name for name in names if name not in making.needs]
-        reading.named.update(names)
+        if names:
+            reading.implied += [name for name in names if name not in making.needs]
+            reading.named.update(names)
         reading.inputs.setdefault(path, Input(path, path, counts, makers=tuple(names)))
 
     def _shown(self, absolute: str) -> str:

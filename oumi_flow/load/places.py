@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from operator import itemgetter
@@ -42,7 +42,8 @@ class PlaceIndex:
     results: list[tuple[str, str]] = field(default_factory=list)  # absolute path, its job
     _is_sorted: bool = False
     _links: list[tuple[str, str]] | None = None  # folders that are made in, where they really lie
-    _real: dict[str, str] = field(default_factory=dict)
+    _real_folders: dict[str, str] = field(default_factory=dict)
+    _other_names: dict[str, list[str]] = field(default_factory=dict)
     _absolute: dict[str, str] = field(default_factory=dict)
     _around: dict[str, str] = field(default_factory=dict)  # see `_nearest`
 
@@ -98,11 +99,14 @@ class PlaceIndex:
         A list is of jobs whose configs name that place, perhaps several; where `own` is among
         them it is meant. None: nobody.
         """
-        for whole in self._names(self.absolute(path)):
-            found, below = self._find(whole, own)
-            if found is not None:
-                return found, below
-        return None, ""
+        whole = self.absolute(path)
+        found, below = self._find(whole, own)
+        if found is None:
+            for name in self._names(whole)[1:]:
+                found, below = self._find(name, own)
+                if found is not None:
+                    break
+        return found, below
 
     def _find(self, whole: str, own: str) -> tuple[Made | list[str] | None, str]:
         at = self._nearest(whole)
@@ -139,29 +143,27 @@ class PlaceIndex:
                 return place + path[len(name) :]
         return path
 
-    def _names(self, path: str) -> Iterator[str]:
+    def _names(self, path: str) -> list[str]:
         """An absolute path, then what else it is called because of links."""
-        yield path
-        real = self._real_path(path)
-        if real != path:
-            yield real
-        for name, place in self._links_of_makers():
-            if inside(real, place):
-                yield name + real[len(place) :]
+        found = self._other_names.get(path)
+        if found is None:
+            found = self._other_names[path] = [path]
+            real = self._real_path(path)
+            if real != path:
+                found.append(real)
+            for name, place in self._links_of_makers():
+                if inside(real, place):
+                    found.append(name + real[len(place) :])
+        return found
 
     def _real_path(self, path: str) -> str:
         """As `os.path.realpath`, which looks at every folder on the way, each time."""
-        found = self._real.get(path)
-        if found is None:
-            folder, name = os.path.split(path)
-            if not name or os.path.islink(path):
-                found = os.path.realpath(path)
-            else:
-                if folder not in self._real:
-                    self._real[folder] = os.path.realpath(folder)
-                found = f"{self._real[folder].rstrip('/')}/{name}"
-            self._real[path] = found
-        return found
+        folder, _, name = path.rpartition("/")
+        if not name or os.path.islink(path):
+            return os.path.realpath(path)
+        if folder not in self._real_folders:
+            self._real_folders[folder] = os.path.realpath(folder or "/").rstrip("/")
+        return f"{self._real_folders[folder]}/{name}"
 
     def _links_of_makers(self) -> list[tuple[str, str]]:
         """(path, real path) of the folders that jobs' folders and promises lie in, if they differ.
