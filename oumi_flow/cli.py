@@ -18,8 +18,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code (SPEC §4.4)."""
     words = list(sys.argv[1:] if argv is None else argv)
     _settle_streams()
+    look = None
     try:
-        answer = _at_once(words)
+        if words[:1] == ["run"]:
+            from oumi_flow import seal
+
+            look = seal.look(words)
+            answer = look.answer
+        else:
+            answer = _at_once(words)
     except KeyboardInterrupt:
         return 130
     if answer is not None:
@@ -37,15 +44,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return guarded(fail)
     from oumi_flow.dispatch import run_command
 
-    return run_command(words)
+    return run_command(words, look)
 
 
 def _at_once(words: list[str]) -> str | None:
     """What to print, for command lines that need no more; None for all others."""
-    if words[:1] == ["run"]:
-        from oumi_flow import seal
-
-        return seal.answer(words)
     if words in (["--version"], ["-V"]):
         from oumi_flow import __version__
 

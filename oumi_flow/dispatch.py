@@ -15,10 +15,17 @@ from oumi_flow import __version__
 from oumi_flow.errors import BAD_WORKFLOW, INTERNAL, OK, FlowError
 from oumi_flow.flags import COMMANDS, PROG, overview, parse
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from oumi_flow.seal import Look
 
-def run_command(words: list[str]) -> int:
-    """Run one command line and return its exit code (SPEC §4.4). Streams are settled."""
-    return guarded(lambda: _dispatch(words))
+
+def run_command(words: list[str], look: Look | None = None) -> int:
+    """Run one command line and return its exit code (SPEC §4.4). Streams are settled.
+
+    `look`: what came of looking at its seal.
+    """
+    return guarded(lambda: _dispatch(words, look))
 
 
 def guarded(do: Callable[[], int]) -> int:
@@ -56,7 +63,7 @@ def _flush() -> None:
         raise _as_flow_error(error) from error
 
 
-def _dispatch(words: list[str]) -> int:
+def _dispatch(words: list[str], look: Look | None = None) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
         if len(words) > 1 and words[0] == "help" and words[1] not in ("-h", "--help"):
             return _dispatch([words[1], "--help"])
@@ -87,7 +94,7 @@ def _dispatch(words: list[str]) -> int:
             os.chdir(folder)
         except OSError as error:
             raise FlowError(f"-C {folder}: {error.strerror}") from error
-    options.command_line = words
+    options.command_line, options.look = words, look
     module, _, function = command.does.partition(":")
     from importlib import import_module
 

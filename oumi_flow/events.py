@@ -7,7 +7,7 @@ events holds changes of state only; progress is a value in a file of its own.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import Any, ClassVar
@@ -54,12 +54,35 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows as they were told before, in the plan's order, and where in it those belong that differ.
+
+    For a plan of very many jobs of which few are of interest.
+    """
+
+    text: bytes  # JSON, with a comma between rows
+    ends: Sequence[int]  # of each row, in `text`
+    places: Mapping[str, int]  # of jobs that have a row of their own now
+
+    def with_rows(self, rows: Iterable[Row]) -> str:
+        """All rows, these instead of their earlier ones, as JSON with commas in between."""
+        pieces, start = [], 0
+        for place, row in sorted((self.places[row.job], row_line(row)) for row in rows):
+            before = self.ends[place - 1] + 1 if place else 0
+            pieces += [self.text[start:before], row]
+            start = self.ends[place]
+        return b"".join([*pieces, self.text[start:]]).decode()
+
+
+@dataclass(frozen=True, slots=True)
 class Planned(Event):
     kind: ClassVar[str] = "planned"
     to_run: int
     may_run: int
     up_to_date: int
     rows: tuple[Row, ...] = ()
+    unlisted: int = 0  # jobs up to date that have no row here; in a log all have one
+    among: Rows | None = field(default=None, compare=False, repr=False)  # for the log alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +169,18 @@ _KINDS: dict[str, type[Event]] = {
 def to_line(event: Event) -> str:
     """One line of JSON, without its newline; what `from_line` takes."""
     # Not `asdict`, which copies deeply: a plan may have ten thousand rows.
-    return _encode({"kind": event.kind, **_values(event)})
+    values = {"kind": event.kind, **_values(event)}
+    if isinstance(event, Planned):
+        among, _ = values.pop("among"), values.pop("unlisted")
+        if among is not None:
+            line = _encode({**values, "rows": []})
+            return line.replace('"rows":[]', f'"rows":[{among.with_rows(event.rows)}]', 1)
+    return _encode(values)
+
+
+def row_line(row: Row) -> bytes:
+    """One row of a plan as a line of its event has it."""
+    return _encode(row).encode("utf-8", "backslashreplace")
 
 
 def _values(value: Any) -> dict[str, Any]:
@@ -206,6 +240,7 @@ def _checks(cls: Any) -> tuple[tuple[str, Callable[[Any], bool] | None], ...]:
     return tuple(
         (field.name, None if field.type == "tuple[Row, ...]" else _IS[str(field.type)])
         for field in fields(cls)
+        if field.name != "among"
     )
 
 

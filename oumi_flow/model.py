@@ -311,6 +311,7 @@ class Plan:
     steps: tuple[Step, ...]
     orphans: tuple[str, ...] = ()  # names of job folders that no job in the file owns
     refreshed: Mapping[str, Trace] = field(default_factory=dict)  # same content, newer stamps
+    unlisted: int = 0  # further jobs, which are known to be up to date without a look at each
 
     @property
     def to_run(self) -> int:
@@ -322,7 +323,12 @@ class Plan:
 
     @property
     def up_to_date(self) -> int:
-        return sum(step.decision is Decision.UP_TO_DATE for step in self.steps)
+        return self.unlisted + sum(step.decision is Decision.UP_TO_DATE for step in self.steps)
+
+    @property
+    def jobs(self) -> int:
+        """How many jobs were asked for."""
+        return self.unlisted + len(self.steps)
 
 
 class JobState(str, Enum):

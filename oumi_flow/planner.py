@@ -47,13 +47,17 @@ def plan(
     orphans: Mapping[str, Past] | Sequence[str] = (),
     resumes: Resumes | None = None,
     cached: Cached | None = None,
+    proven: Collection[str] = (),
+    unlisted: int = 0,
 ) -> Plan:
     """Judge `targets` and what they need (default: all jobs), without `omit` and what needs it.
 
     Names may be globs (`train-*`), and the name of a nested workflow means all its jobs.
     `software` as in `judge`. `orphans` are folders of jobs no longer in the file; with their pasts
-    a renamed job is recognised. Blocks on content whose stamp has moved. Raises FlowError for
-    unknown names, for targets that need an omitted job, and for files that cannot be read.
+    a renamed job is recognised. Jobs that are `proven`, if they have a trace, are up to date
+    without a look, and so are `unlisted` ones, which `workflow` leaves out. Blocks on content whose
+    stamp has moved. Raises FlowError for unknown names, for targets that need an omitted job, and
+    for files that cannot be read.
     """
     chosen = _chosen(workflow, targets, omit)
     forced = _forced(workflow, force, force_all, chosen)
@@ -69,6 +73,10 @@ def plan(
         if chosen is not None and name not in chosen:
             continue
         past = pasts.get(name, _NO_PAST)
+        if name in proven and past.trace is not None:
+            build_keys[name] = past.trace.build_key
+            steps.append(Step(job, Decision.UP_TO_DATE, (), _time(past), past))
+            continue
         judgement = judge(
             job,
             past,
@@ -101,7 +109,7 @@ def plan(
         if restores:
             expected = 0.0
         steps.append(Step(job, decision, reasons, expected, past, restores))
-    return Plan(workflow, tuple(steps), tuple(orphans), refreshed)
+    return Plan(workflow, tuple(steps), tuple(orphans), refreshed, unlisted)
 
 
 class _Glance:

@@ -88,6 +88,7 @@ class Board:
     finished: float | None = None
     last_event: float = 0.0
     rows: dict[str, JobRow] = field(default_factory=dict)  # in the plan's order
+    unlisted: int = 0  # further jobs, all up to date
     counts: Counter[JobState] = field(default_factory=Counter)
     running: dict[str, JobRow] = field(default_factory=dict)  # in the order they started
     failed: dict[str, JobRow] = field(default_factory=dict)  # in the order they failed
@@ -99,7 +100,7 @@ class Board:
 
     @property
     def total(self) -> int:
-        return len(self.rows)
+        return len(self.rows) + self.unlisted
 
     @property
     def completed(self) -> int:
@@ -197,6 +198,8 @@ def apply(board: Board, event: Event) -> None:
         # Jobs that spoke before their plan was read keep their state, and take its order.
         names = dict.fromkeys(planned.job for planned in event.rows)
         board.rows = {name: board.rows[name] for name in [*names, *board.rows]}
+        board.counts[_S.UP_TO_DATE] += event.unlisted - board.unlisted
+        board.unlisted = event.unlisted
     elif isinstance(event, RunStarted):
         _start(board, event)
     elif isinstance(event, RunFinished):

@@ -12,6 +12,7 @@ from oumi_flow.errors import FlowError
 from oumi_flow.model import Job, LastAttempt, Plan, Stamp, Workflow
 
 if TYPE_CHECKING:
+    from oumi_flow.commands.part import Part
     from oumi_flow.disk import Disk
     from oumi_flow.store import Store
     from oumi_flow.store.cache import RunCache
@@ -28,6 +29,7 @@ class Opened:
     began_ns: int  # unix time: nothing was looked at before
     lock: Stamp | None  # of the lock file, before any state was looked at
     free: bool  # nobody held it then, who might go on without signing it again
+    part: Part | None = None  # of the workflow; None: it is all there
 
 
 def settle_base(options: argparse.Namespace, *, strict: bool = False) -> None:
@@ -136,11 +138,11 @@ def make_plan(opened: Opened, options: argparse.Namespace) -> Plan:
     in the workflow file, by loading it anew; without that file it may mean something else, as a
     model's name may be one on a hub.
     """
-    made = _plan(opened, options)
-    if _missing_input(made, opened) is not None:
+    made = judged(opened, options)
+    if missing_input(made, opened) is not None:
         opened.workflow = open_workflow(options, anew=True)
-        made = _plan(opened, options)
-        missing = _missing_input(made, opened)
+        made = judged(opened, options)
+        missing = missing_input(made, opened)
         if missing is not None:
             raise FlowError(
                 f'job "{missing[0].name}": input does not exist: {missing[1]}',
@@ -149,22 +151,25 @@ def make_plan(opened: Opened, options: argparse.Namespace) -> Plan:
     return made
 
 
-def _plan(opened: Opened, options: argparse.Namespace) -> Plan:
+def judged(opened: Opened, options: argparse.Namespace) -> Plan:
+    """As `make_plan`, whatever is missing."""
     from oumi_flow.planner import plan
 
-    workflow, store = opened.workflow, opened.store
+    workflow, store, part = opened.workflow, opened.store, opened.part
     return plan(
         workflow,
         store.pasts(workflow.jobs),
         opened.disk,
-        targets=tuple(getattr(options, "jobs", None) or ()),
+        targets=tuple(getattr(options, "jobs", None) or ()) if part is None else (),
         force=tuple(getattr(options, "force", None) or ()),
         force_all=bool(getattr(options, "force_all", False)),
-        omit=tuple(getattr(options, "omit", None) or ()),
+        omit=tuple(getattr(options, "omit", None) or ()) if part is None else (),
         software=software_of(options),
-        orphans=store.orphans(workflow),
+        orphans=store.orphans(workflow) if part is None else (),
         resumes=_resumes,
         cached=_Cached(opened, options),
+        proven=part.proven if part is not None else (),
+        unlisted=part.unlisted if part is not None else 0,
     )
 
 
@@ -201,7 +206,7 @@ def _resumes(job: Job, attempt: LastAttempt) -> str:
     return resume_point(job, attempt)
 
 
-def _missing_input(plan: Plan, opened: Opened) -> tuple[Job, str] | None:
+def missing_input(plan: Plan, opened: Opened) -> tuple[Job, str] | None:
     """A job to run and something that it reads, which is not there and which nobody makes."""
     from oumi_flow.disk import is_glob
     from oumi_flow.model import Counts, Decision

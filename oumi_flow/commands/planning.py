@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from oumi_flow.events import Event, Planned, Row, RunStarted
-from oumi_flow.model import Plan, Workflow
+from oumi_flow.model import Plan, Step, Workflow
 
 if TYPE_CHECKING:
     from oumi_flow.commands.opening import Opened
@@ -81,32 +81,33 @@ def planned(
     plan: Plan, verbose: bool = False, running: Mapping[str, str] = MappingProxyType({})
 ) -> Planned:
     """The plan as screens need it, reasons in finished words; `running`: see `running_now`."""
+    rows = tuple(row(step, verbose, running.get(step.job.name, "")) for step in plan.steps)
+    return Planned(plan.to_run, plan.may_run, plan.up_to_date, rows, plan.unlisted)
+
+
+def row(step: Step, verbose: bool = False, running: str = "") -> Row:
+    """What a plan tells of one job; `running`: words for one that runs as we look."""
     from oumi_flow.model import Decision
     from oumi_flow.reasons import of_step, up_to_date
 
-    rows = []
-    for step in plan.steps:
-        job = step.job
-        if step.decision is Decision.UP_TO_DATE:
-            words: tuple[str, ...] = (up_to_date(step.past.trace),)
-        elif job.name in running:
-            words = (running[job.name],)
-        else:
-            words = tuple(of_step(step, verbose=verbose))
-        rows.append(
-            Row(
-                job=job.name,
-                verb=job.verb,
-                decision=step.decision.value,
-                reasons=words,
-                upstream=job.upstream,
-                expected=step.expected,
-                folder=job.folder,
-                gpus=job.gpu.count if job.gpu else 0,
-                restores=step.restores,
-            )
-        )
-    return Planned(plan.to_run, plan.may_run, plan.up_to_date, tuple(rows))
+    job = step.job
+    if step.decision is Decision.UP_TO_DATE:
+        words: tuple[str, ...] = (up_to_date(step.past.trace),)
+    elif running:
+        words = (running,)
+    else:
+        words = tuple(of_step(step, verbose=verbose))
+    return Row(
+        job=job.name,
+        verb=job.verb,
+        decision=step.decision.value,
+        reasons=words,
+        upstream=job.upstream,
+        expected=step.expected,
+        folder=job.folder,
+        gpus=job.gpu.count if job.gpu else 0,
+        restores=step.restores,
+    )
 
 
 def plan_events(
@@ -145,7 +146,7 @@ def print_plan(plan: Plan, opened: Opened, options: argparse.Namespace) -> None:
     from oumi_flow.ui.theme import theme_of
 
     if not plan.to_run and not plan.may_run and not plan.orphans and not options.verbose:
-        text = no_op(opened.workflow.name, len(plan.steps)) + "\n"
+        text = no_op(opened.workflow.name, plan.jobs) + "\n"
         sys.stdout.write(text)
         seal_no_op(plan, opened, options, text)
         return

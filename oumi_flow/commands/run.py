@@ -8,10 +8,11 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from oumi_flow.errors import JOBS_FAILED, OK, FlowError, Locked
-from oumi_flow.model import Decision, Plan, Workflow
+from oumi_flow.model import Decision, Plan
 
 if TYPE_CHECKING:
     from oumi_flow.commands.opening import Opened
@@ -38,11 +39,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _run_command(options: argparse.Namespace) -> int:
-    from oumi_flow.commands.opening import make_plan, open_all
-
     _check_flags(options)
-    opened = open_all(options, strict=True)
-    plan = make_plan(opened, options)
+    opened, plan = _part(options) or _whole(options)
     if options.dag:
         from oumi_flow.commands.inspect import drawing
 
@@ -73,6 +71,25 @@ def _run_command(options: argparse.Namespace) -> int:
     return _perform(plan, opened, options)
 
 
+def _whole(options: argparse.Namespace) -> tuple[Opened, Plan]:
+    from oumi_flow.commands.opening import make_plan, open_all
+
+    opened = open_all(options, strict=True)
+    return opened, make_plan(opened, options)
+
+
+def _part(options: argparse.Namespace) -> tuple[Opened, Plan] | None:
+    """What has moved since a seal, where that will do: plain lines speak of nothing else."""
+    look = getattr(options, "look", None)
+    if look is None or not look.path or options.detach or options.dag or options.verbose:
+        return None
+    from oumi_flow.commands.part import open_part
+    from oumi_flow.commands.screen import is_wanted
+
+    found = open_part(look, options)
+    return None if found is None or is_wanted(options, found[0].workflow.tui) else found
+
+
 def _check_flags(options: argparse.Namespace) -> None:
     from oumi_flow.commands.resources import asked_gpus
 
@@ -100,7 +117,7 @@ def _nothing_to_do(plan: Plan, opened: Opened, options: argparse.Namespace) -> i
     from oumi_flow.ui.brief import leftovers, no_op
 
     if not options.quiet:
-        text = no_op(opened.workflow.name, len(plan.steps)) + "\n"
+        text = no_op(opened.workflow.name, plan.jobs) + "\n"
         sys.stdout.write(text)
         if orphans:
             print(f"note: {leftovers(orphans, opened.workflow.path)}", file=sys.stderr)
@@ -152,14 +169,13 @@ def _refuse(plan: Plan, options: argparse.Namespace) -> tuple[str, ...]:
 
 def _perform(plan: Plan, opened: Opened, options: argparse.Namespace) -> int:
     """Hold the folder, settle what a lost run left, plan again if need be, and run."""
-    from oumi_flow.commands.opening import make_plan
+    from oumi_flow.commands.opening import make_plan, open_all
     from oumi_flow.executors.base import find_executor
     from oumi_flow.runner.recover import Recovered, recover
     from oumi_flow.store.runs import new_run_id
 
-    store = opened.store
     run_id = options.run_id or new_run_id()
-    with store.lock(run_id, opened.workflow) as lock:
+    with opened.store.lock(run_id, opened.workflow) as lock:
         executor = find_executor("local")
         try:
             problems = executor.check()
@@ -171,16 +187,21 @@ def _perform(plan: Plan, opened: Opened, options: argparse.Namespace) -> int:
             ours = free and not work.mended
             whole = len(plan.steps) == len(opened.workflow.jobs)
             pasts = {step.job.name: step.past for step in plan.steps} if ours and whole else None
-            recovered = recover(opened.workflow, store, executor, work, pasts)
+            recovered = recover(opened.workflow, opened.store, executor, work, pasts)
             if not ours or recovered != Recovered():
                 # What another run finished meanwhile, or a lost one had, is not run again.
+                if opened.part is not None:  # it may be any job's
+                    opened = open_all(options, strict=True)
+                    work, before = _worker(plan, opened, options, run_id), recovered
+                    recovered = recover(opened.workflow, opened.store, executor, work)
+                    recovered = replace(recovered, notes=before.notes + recovered.notes)
                 plan = make_plan(opened, options)
             if not plan.to_run and not plan.may_run:
                 work.settle()
                 return _nothing_to_do(plan, opened, options)
             code = _run(plan, opened, options, run_id, work, executor, recovered, lock)
-            if store.files.barred:
-                raise Locked(store.files.barred, "run again when that has ended")
+            if opened.store.files.barred:
+                raise Locked(opened.store.files.barred, "run again when that has ended")
             return code
         finally:
             executor.close()
@@ -219,6 +240,7 @@ def _run(
     from oumi_flow.commands.notify import Notifier
     from oumi_flow.commands.planning import planned, run_started
     from oumi_flow.commands.resources import choose_gpus, slots
+    from oumi_flow.commands.sealing import seal_end
     from oumi_flow.commands.views import open_view, stopped_by_signals
     from oumi_flow.commands.words import masked
     from oumi_flow.events import Note
@@ -248,7 +270,7 @@ def _run(
     if warming.warmth is not None and warming.is_due:
         executor.prewarm(warming.warmth)
     record_base(workflow.path, base)
-    secrets = _values(workflow)
+    secrets = _values(opened)
     words = masked(options.command_line, secrets)
     try:
         register_run(run_id, workflow.output_dir, workflow.name, workflow.path, words, base)
@@ -271,7 +293,8 @@ def _run(
     try:
         with stopped_by_signals(stop.request), view.ticking():
             teller.say(run_started(run_id, workflow, asked))
-            teller.say(planned(plan))
+            told = planned(plan)
+            teller.say(replace(told, among=opened.part.rows) if opened.part else told)
             for text in [*recovered.notes, *workflow.warnings, *warming.words]:
                 teller.say(Note(text))
             for note in warnings:
@@ -299,15 +322,20 @@ def _run(
         if notifier is not None:
             notifier.close()
     work.settle(plan.orphans)
+    if finished.state == "done":
+        seal_end(opened, options)
     return _exit_code(finished)
 
 
-def _values(workflow: Workflow) -> set[str]:
+def _values(opened: Opened) -> set[str]:
     """Of all secrets, for whoever has to keep quiet about them."""
     from oumi_flow.load.secrets import fill_secrets
 
     values = set()
-    for template in {text for job in workflow.jobs for text in job.secret_env.values()}:
+    templates = {text for job in opened.workflow.jobs for text in job.secret_env.values()}
+    if opened.part is not None:
+        templates |= opened.part.secrets
+    for template in templates:
         with suppress(KeyError):  # not set any more: its job will say so
             values.add(fill_secrets(template, os.environ))
     return values

@@ -10,16 +10,32 @@ from __future__ import annotations
 import argparse
 import os
 import stat as modes
+import time
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from oumi_flow import seal
+from oumi_flow.commands.opening import judged, parse_sets
+from oumi_flow.content import FINE_NS, unrest
 from oumi_flow.disk import is_glob, is_settled, stamp, stamp_of
 from oumi_flow.disk.walk import TRIALS_TABLE, is_ours
 from oumi_flow.errors import FlowError
 from oumi_flow.load.secrets import is_written_out
-from oumi_flow.load.snapshot import base_file
-from oumi_flow.model import Counts, Decision, Evidence, FileEvidence, Plan, Stamp
+from oumi_flow.load.snapshot import base_file, lines_of
+from oumi_flow.model import (
+    EMPTY,
+    Counts,
+    Decision,
+    Evidence,
+    FileEvidence,
+    Plan,
+    Stamp,
+    Step,
+    Trace,
+)
+from oumi_flow.seal import writing
 from oumi_flow.store import STATE
+from oumi_flow.ui.brief import no_op
 
 if TYPE_CHECKING:
     from oumi_flow.commands.opening import Opened
@@ -33,39 +49,7 @@ class _NotSealedError(Exception):
     """Something that a seal cannot prove."""
 
 
-def seal_no_op(plan: Plan, opened: Opened, options: argparse.Namespace, text: str) -> None:
-    """Seal `text`, if all that the plan saw can be seen again for little. Never raises."""
-    if plan.orphans or plan.refreshed or not _is_alone(opened, options):
-        return
-    try:
-        looks = _Looks(opened)
-        looks.loaded()
-        looks.made(plan)
-        seal.write(options.command_line, options.file, looks.proof, text)
-    except (_NotSealedError, FlowError, OSError):
-        return
-
-
-def seal_dry_run(plan: Plan, opened: Opened, options: argparse.Namespace, text: str) -> None:
-    """Seal what a dry run says of jobs of which none has ever run. Never raises.
-
-    Once something has run, what will depends on too much: caches, lost runs, times.
-    """
-    stream = seal.stream_of()
-    shared = options.cache_dir or opened.workflow.cache_dir
-    if not stream or shared or plan.orphans or not _is_alone(opened, options):
-        return
-    try:
-        looks = _Looks(opened)
-        looks.proof.stream = stream
-        looks.loaded()
-        looks.nothing_made(plan)
-        seal.write(options.command_line, options.file, looks.proof, text)
-    except (_NotSealedError, FlowError, OSError):
-        return
-
-
-def _is_alone(opened: Opened, options: argparse.Namespace) -> bool:
+def can_seal(opened: Opened, options: argparse.Namespace) -> bool:
     """Whether the answer depends on nothing but the workflow, may be kept, and would be found."""
     if any(getattr(options, name, None) for name in _OTHER):
         return False
@@ -75,14 +59,92 @@ def _is_alone(opened: Opened, options: argparse.Namespace) -> bool:
     return seal.file_of(options.command_line) == str(options.file)
 
 
+def seal_no_op(plan: Plan, opened: Opened, options: argparse.Namespace, text: str) -> None:
+    """Seal `text`, if all that the plan saw can be seen again for little. Never raises."""
+    if plan.orphans or not can_seal(opened, options):
+        return
+    try:
+        looks = _Looks(opened)
+        if opened.part is not None:
+            judged = [step for step in plan.steps if step.job.name not in opened.part.proven]
+            looks.made(judged, opened.part.places, plan.refreshed)
+            told = _told(judged, opened.part.places)
+            writing.amend(opened.part.sealed, looks.proof, told)
+            return
+        if plan.refreshed or opened.store.index_stamp is None:
+            return  # the index will have the newer stamps next time
+        looks.loaded()
+        looks.saw(opened.store.paths.index, opened.store.index_stamp)
+        places = {step.job.name: place for place, step in enumerate(plan.steps)}
+        looks.made(plan.steps, places)
+        looks.jobs(plan, places, parse_sets(options))
+        writing.write(options.command_line, options.file, looks.proof, text)
+    except (_NotSealedError, FlowError, OSError):
+        return
+
+
+def seal_end(opened: Opened, options: argparse.Namespace) -> None:
+    """Seal that there is nothing more to do, at the end of a run in which all went well.
+
+    It is judged once more as the next run would, after what was made a moment ago has settled.
+    Waits for that some 20 ms; where times are coarse it is left to the next run. Never raises.
+    """
+    if not can_seal(opened, options):
+        return
+    store = opened.store
+    made = [store.marker_stamp(job.name) for job in opened.workflow.jobs]
+    now = time.time_ns()
+    rest = [unrest(at.mtime_ns, at.ctime_ns, now) for at in (store.index_stamp, *made) if at]
+    if max(rest, default=0) > FINE_NS:
+        return
+    time.sleep(max([0, *rest]) / 1e9)
+    try:
+        opened.began_ns = time.time_ns()
+        plan = judged(opened, options)
+    except FlowError:
+        return
+    if not plan.to_run and not plan.may_run:
+        seal_no_op(plan, opened, options, no_op(opened.workflow.name, plan.jobs) + "\n")
+
+
+def seal_dry_run(plan: Plan, opened: Opened, options: argparse.Namespace, text: str) -> None:
+    """Seal what a dry run says of jobs of which none has ever run. Never raises.
+
+    Once something has run, what will depends on too much: caches, lost runs, times.
+    """
+    stream = seal.stream_of()
+    shared = options.cache_dir or opened.workflow.cache_dir
+    if not stream or shared or plan.orphans or not can_seal(opened, options):
+        return
+    try:
+        looks = _Looks(opened)
+        looks.proof.stream = stream
+        looks.loaded()
+        looks.nothing_made(plan)
+        writing.write(options.command_line, options.file, looks.proof, text)
+    except (_NotSealedError, FlowError, OSError):
+        return
+
+
+def _told(steps: Iterable[Step], places: Mapping[str, int]) -> dict[int, bytes]:
+    """What a plan tells of each job, by its place."""
+    from oumi_flow.commands.planning import row
+    from oumi_flow.events import row_line
+
+    return {places[step.job.name]: row_line(row(step)) for step in steps}
+
+
 class _Looks:
     """Collects a proof."""
 
     def __init__(self, opened: Opened) -> None:
-        self.proof = seal.Proof()
+        self.proof = writing.Proof()
         self._workflow, self._store = opened.workflow, opened.store
         self._disk, self._began_ns = opened.disk, opened.began_ns
         self._entries = 0
+        self._below: dict[str, tuple[list[str], list[str]]] = {}  # folder -> files, folders
+        self._place: int | None = None  # of the job that looks; None: the workflow itself
+        self._of_workflow: set[str] = set()
 
     def loaded(self) -> None:
         """Everything that the workflow was made from."""
@@ -94,23 +156,48 @@ class _Looks:
         self.proof.variables.update(workflow.variables)
         self.proof.needs.extend(workflow.needs)
 
-    def made(self, plan: Plan) -> None:
-        """Everything that says of all jobs that they are up to date."""
+    def made(
+        self,
+        steps: Iterable[Step],
+        places: Mapping[str, int],
+        refreshed: Mapping[str, Trace] = EMPTY,
+    ) -> None:
+        """Everything that says of all jobs that they are up to date.
+
+        `places`: see `seal.jobs`. `refreshed`: traces with newer stamps of equal content.
+        """
         store = self._store
-        if store.index_stamp is None:
-            raise _NotSealedError
-        self.saw(store.paths.index, store.index_stamp)
-        for step in plan.steps:
-            job, trace = step.job, step.past.trace
+        for step in steps:
+            job = step.job
+            trace = refreshed.get(job.name, step.past.trace)
             marker = store.marker_stamp(job.name)
             if trace is None or marker is None:
                 raise _NotSealedError
+            self._place = places[job.name]
             self.saw(store.paths.marker(job.name), marker)
             for put in job.outputs:
                 self.judged(put.path, put.counts, trace.outputs[put.key])
             for read in job.inputs:
                 if read.counts is not Counts.RAN:
                     self.judged(read.path, read.counts, trace.inputs[read.key])
+        self._place = None
+
+    def jobs(self, plan: Plan, places: Mapping[str, int], sets: Mapping[str, str]) -> None:
+        """What says which jobs are to be judged again when something has moved."""
+        lines = lines_of(self._workflow, sets, os.environ)
+        lock = self._store.paths.lock
+        if lines is None or not os.path.exists(lock):
+            return
+        number = {job.name: at for at, job in enumerate(self._workflow.jobs)}
+        self.proof.jobs = writing.Jobs(
+            list(places),
+            [[places[name] for name in step.job.upstream if name in places] for step in plan.steps],
+            [lines.spans[number[name]] for name in places],
+            lines.stamp,
+            list(_told(plan.steps, places).values()),
+            sorted({text for job in self._workflow.jobs for text in job.secret_env.values()}),
+            lock,
+        )
 
     def nothing_made(self, plan: Plan) -> None:
         """Everything that says of all jobs that they never ran, and that they can run.
@@ -166,8 +253,18 @@ class _Looks:
             self.proof.missing.add(path)
         elif is_settled(was, self._began_ns):
             self.proof.stamps[path] = was
+            self._own(path)
         else:
             raise _NotSealedError
+
+    def _own(self, path: str) -> None:
+        """Who is to be asked when it moves: the job that looks, or everybody."""
+        owners = self.proof.owners
+        if self._place is None:
+            self._of_workflow.add(path)
+            owners.pop(path, None)
+        elif path not in self._of_workflow and self._place not in owners.setdefault(path, []):
+            owners[path].append(self._place)
 
     def judged(self, path: str, counts: Counts, known: Evidence) -> None:
         """An input or output that was found to be as it is known."""
@@ -175,6 +272,7 @@ class _Looks:
             raise _NotSealedError
         if known.kind == "file":
             self.proof.stamps[path] = known.files[0].stamp
+            self._own(path)
             self._holds(path, counts, known.files[0])
         elif known.kind == "folder":
             self._walk(path)
@@ -202,19 +300,29 @@ class _Looks:
         waiting = [top]  # no recursion: folders may lie deeper than the interpreter's stack
         while waiting:
             folder = waiting.pop()
-            if folder in self.proof.listings:
+            if folder not in self._below:
+                self._below[folder] = self._list(folder)
+            files, folders = self._below[folder]
+            for path in (folder, *files):
+                self._own(path)
+            waiting += folders
+
+    def _list(self, folder: str) -> tuple[list[str], list[str]]:
+        """The files and the folders in it."""
+        files, folders = [], []
+        names = seal.names(folder)
+        self.proof.listings[folder] = names
+        self._count(len(names))
+        for name in names:
+            if is_ours(name):
                 continue
-            names = seal.names(folder)
-            self.proof.listings[folder] = names
-            self._count(len(names))
-            for name in names:
-                if is_ours(name):
-                    continue
-                path = f"{folder}/{name}"
-                seen = os.stat(path)
-                if modes.S_ISREG(seen.st_mode):
-                    self.proof.stamps[path] = stamp_of(seen)
-                elif modes.S_ISDIR(seen.st_mode) and not os.path.islink(path):
-                    waiting.append(path)
-                else:
-                    raise _NotSealedError
+            path = f"{folder}/{name}"
+            seen = os.stat(path)
+            if modes.S_ISREG(seen.st_mode):
+                self.proof.stamps[path] = stamp_of(seen)
+                files.append(path)
+            elif modes.S_ISDIR(seen.st_mode) and not os.path.islink(path):
+                folders.append(path)
+            else:
+                raise _NotSealedError
+        return files, folders

@@ -4,15 +4,16 @@ A cache: whatever is wrong with it means a full load, never an error. It holds n
 workflow with secrets written out is not kept, and variables' values stay in the environment.
 Knows nothing of YAML.
 
-The file's first line says what it was made from, the second holds the workflow.
+The file's first line says what it was made from, the second holds the workflow, and each further
+one a job: who knows which jobs he wants reads these alone.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import fields
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 from oumi_flow import __version__
@@ -30,7 +31,8 @@ from oumi_flow.model import (
     Workflow,
 )
 
-_LAYOUT = 2
+_LAYOUT = 3
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def read_snapshot(
@@ -50,7 +52,8 @@ def read_snapshot(
             head = json.loads(file.readline())
             if not _is_valid(head, path, sets, environ, checked):
                 return None
-            return _decoded(json.loads(file.read()), head)
+            top, *jobs = file.read().split(b"\n")
+            return _decoded(head, top, jobs) if len(jobs) == head["jobs"] else None
     except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
         return None
     finally:
@@ -71,14 +74,75 @@ def write_snapshot(
         "variables": dict(workflow.variables),
         "needs": list(workflow.needs),
         "sources": dict(workflow.sources),
+        "jobs": len(workflow.jobs),
+        "job_fields": _JOB_FIELDS,
     }
     try:
-        lines = [json.dumps(each, separators=(",", ":")) for each in (head, _encoded(workflow))]
+        lines = [_encode(each) for each in (head, *_encoded(workflow))]
         file = _file(workflow.path, environ, ".json")
         os.makedirs(os.path.dirname(file), mode=0o700, exist_ok=True)
         atomic_write(file, "\n".join(lines).encode(), mode=0o600)
     except (OSError, ValueError):
         return
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """Where in a snapshot each job lies: begin and end, in the workflow's order."""
+
+    stamp: tuple[int, int, int, int]  # of the snapshot
+    spans: list[tuple[int, int]]
+
+
+def lines_of(
+    workflow: Workflow, sets: Mapping[str, str], environ: Mapping[str, str]
+) -> Lines | None:
+    """Where a workflow lies in its snapshot; None where that is missing, or of another load."""
+    try:
+        with open(_file(workflow.path, environ, ".json"), "rb", opener=_at_once) as file:
+            seen = os.fstat(file.fileno())
+            head, top, *jobs = file.read().split(b"\n")
+        values = json.loads(head)
+        if not _is_valid(values, workflow.path, sets, environ, checked=False):
+            return None
+        if values["sources"] != {path: was and [*was] for path, was in workflow.sources.items()}:
+            return None
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return None
+    if len(jobs) != len(workflow.jobs):
+        return None
+    at, spans = len(head) + len(top) + 2, []
+    for job in jobs:
+        spans.append((at, at + len(job)))
+        at += len(job) + 1
+    return Lines(_numbers(seen), spans)
+
+
+def read_part(
+    path: str,
+    spans: Iterable[tuple[int, int]],
+    stamp: tuple[int, int, int, int],
+    environ: Mapping[str, str],
+) -> Workflow | None:
+    """The workflow with these of its jobs; None where the snapshot is not the one that was meant.
+
+    That it holds what a full load would make is for the caller to know. `spans` and `stamp` as in
+    `Lines`.
+    """
+    try:
+        with open(_file(path, environ, ".json"), "rb", opener=_at_once) as file:
+            if _numbers(os.fstat(file.fileno())) != stamp:
+                return None
+            head, top = json.loads(file.readline()), file.readline()
+            descriptor = file.fileno()
+            jobs = [os.pread(descriptor, end - begin, begin) for begin, end in spans]
+        return _decoded(head, top, jobs)
+    except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
+        return None
+
+
+def _numbers(seen: os.stat_result) -> tuple[int, int, int, int]:
+    return seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_ino
 
 
 def recorded_base(path: str, environ: Mapping[str, str] | None = None) -> str | None:
@@ -93,6 +157,8 @@ def recorded_base(path: str, environ: Mapping[str, str] | None = None) -> str | 
 
 def record_base(path: str, base: str, environ: Mapping[str, str] | None = None) -> None:
     """Notes the base folder of a run. Where that fails, the next run will not be warned."""
+    if recorded_base(path, environ) == base:
+        return  # and the file stays as it was when an answer was sealed
     file = base_file(path, environ)
     text = json.dumps({"base": base, "path": os.path.realpath(path)})
     try:
@@ -167,8 +233,9 @@ def _row(value: Any) -> list[Any]:
     return [getattr(value, field.name) for field in fields(value)]
 
 
-def _encoded(workflow: Workflow) -> Any:
-    jobs = []
+def _encoded(workflow: Workflow) -> Iterator[Any]:
+    """What the workflow says besides its jobs, then each of these."""
+    yield {name: getattr(workflow, name) for name in _TOP_FIELDS}
     for job in workflow.jobs:
         row = {name: getattr(job, name) for name in _JOB_FIELDS}
         row["command"] = _row(job.command)
@@ -176,13 +243,11 @@ def _encoded(workflow: Workflow) -> Any:
         row["outputs"] = [_row(each) for each in job.outputs]
         row["gpu"] = None if job.gpu is None else _row(job.gpu)
         row["retry"] = _row(job.retry)
-        jobs.append(list(row.values()))
-    top = {name: getattr(workflow, name) for name in _TOP_FIELDS}
-    return {"job_fields": _JOB_FIELDS, "top": top, "jobs": jobs}
+        yield list(row.values())
 
 
-def _decoded(body: Any, head: Any) -> Workflow | None:
-    if tuple(body["job_fields"]) != _JOB_FIELDS:
+def _decoded(head: Any, first: bytes, lines: Iterable[bytes]) -> Workflow | None:
+    if tuple(head["job_fields"]) != _JOB_FIELDS:
         return None
     counts = {each.value: each for each in Counts}
     lists = [
@@ -194,7 +259,7 @@ def _decoded(body: Any, head: Any) -> Workflow | None:
     command, gpu, retry = at["command"], at["gpu"], at["retry"]
     inputs, outputs = at["inputs"], at["outputs"]
     jobs = []
-    for row in body["jobs"]:
+    for row in json.loads(b"[" + b",".join(lines) + b"]"):
         if len(row) != len(_JOB_FIELDS):
             return None
         argv, cwd, env, progress = row[command]
@@ -214,7 +279,7 @@ def _decoded(body: Any, head: Any) -> Workflow | None:
         for number in lists:
             row[number] = tuple(row[number])
         jobs.append(Job(*row))
-    top = body["top"]
+    top = json.loads(first)
     for name in ("gpus", "warnings"):
         top[name] = None if top[name] is None else tuple(top[name])
     return Workflow(

@@ -58,7 +58,8 @@ class Loop:
         self._orders, self._pilot, self._tell = Orders(work, defer), pilot, tell
         self._leasing, self._watch, self._options, self._clock = leasing, watch, options, clock
         self._steps = {step.job.name: step for step in plan.steps}
-        self.states = States([(step.job.name, step.job.upstream) for step in plan.steps])
+        needs = [(step.job.name, step.job.upstream) for step in plan.steps]
+        self.states = States(needs, up_to_date=plan.unlisted)
         self._ordering = Ordering(plan.steps, leasing, options)
         leasing.bind(plan.steps, self._ordering.seconds)
         self._room = WaitingRoom(

@@ -39,13 +39,19 @@ class Change(NamedTuple):
 class States:
     """Every job's state, with the counts beside it. One thread only."""
 
-    def __init__(self, upstream: Sequence[tuple[str, Iterable[str]]]) -> None:
-        """`upstream`: each job with the jobs it waits for; names not listed count as fine."""
+    def __init__(
+        self, upstream: Sequence[tuple[str, Iterable[str]]], *, up_to_date: int = 0
+    ) -> None:
+        """`upstream`: each job with the jobs it waits for; names not listed count as fine.
+
+        `up_to_date`: jobs that are counted and have no name here.
+        """
         self._state: dict[str, JobState] = {job: _S.WAITING for job, _ in upstream}
         self._missing: dict[str, int] = {}
         self._downstream: dict[str, list[str]] = {}
         self.counts: dict[JobState, int] = dict.fromkeys(JobState, 0)
         self.counts[_S.WAITING] = len(self._state)
+        self.counts[_S.UP_TO_DATE] = up_to_date
         self.unended = len(self._state)
         for job, needs in upstream:
             known = [name for name in dict.fromkeys(needs) if name in self._state]

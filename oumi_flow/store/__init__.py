@@ -32,13 +32,13 @@ _NESTING = 4
 class Store(Traces):
     """The state of one output folder. Jobs are named by their names.
 
-    `private`: files that it makes are 0600 and folders 0700.
+    `private`: files that it makes are 0600 and folders 0700. `indexed`: see `Traces`.
     """
 
-    def __init__(self, output_dir: str, private: bool = False) -> None:
+    def __init__(self, output_dir: str, private: bool = False, *, indexed: bool = True) -> None:
         self.paths = Paths(output_dir)
         self.files = Files(private)
-        super().__init__(self.paths, self.files)
+        super().__init__(self.paths, self.files, indexed=indexed)
 
     # The folder as a whole
 

@@ -40,15 +40,17 @@ _DEAR_S = 1.0
 class Traces:
     """The markers and attempts of one output folder.
 
-    Several threads may write at once, each for another job.
+    Several threads may write at once, each for another job. Without `indexed` the index is neither
+    read nor written, which is less work for who asks of few jobs; the next one will find it behind.
     """
 
-    def __init__(self, paths: Paths, files: Files) -> None:
+    def __init__(self, paths: Paths, files: Files, *, indexed: bool = True) -> None:
         self._paths = paths
         self._files = files
         self._guard = Lock()
         # job -> [marker's stamp, its trace or its row in the table]; None: index not read yet
-        self._rows: dict[str, Any] | None = None
+        self._rows: dict[str, Any] | None = None if indexed else {}
+        self._indexed = indexed
         self._table = Table()
         self._made: dict[str, tuple[Any, Trace]] = {}  # job -> row of the table, trace made of it
         self._reported: set[str] = set()
@@ -208,6 +210,8 @@ class Traces:
 
     def write_index(self, reported: Iterable[str] = ()) -> None:
         """Write what is known now. `reported` are orphans that the user has been told of."""
+        if not self._indexed:
+            return
         rows = dict(self._index())
         table = self._table if self._is_lean(rows) else Table()
         for job, (read_as, kept) in rows.items():
@@ -224,7 +228,7 @@ class Traces:
         body = to_json(content)
         head = _MAGIC + _checksum(body) + b"\n"
         self._files.write(self._paths.index, head + body)
-        self.behind, self.index_stamp = False, None
+        self.behind, self.index_stamp = False, stamp(self._paths.index)
 
     def _is_lean(self, rows: Mapping[str, Any]) -> bool:
         """Whether most evidence of the table that was read still belongs to some job."""

@@ -321,6 +321,7 @@ def retry_words(row: JobRow, now: float) -> str:
 def heading(board: Board) -> Line:
     """`sft-sweep: 2 will run, 1 may run, 7 up to date`."""
     tally = Counter(row.decision for row in board.rows.values())
+    tally[Decision.UP_TO_DATE] += board.unlisted
     words = {Decision.RUN: "will run", Decision.MAY_RUN: "may run"}
     parts: list[Span] = []
     for decision in Decision:

@@ -9,19 +9,23 @@ import pytest
 
 from tests.flow.conftest import Space, wait_for
 
-# Does something in the moment between a run's plan and its lock.
+# Does something in the moment between a run's plan and its lock; counts plans until jobs run.
 OVERTAKEN = """
 import subprocess, sys, time
 from oumi_flow import planner, store
-plan, lock, plans = planner.plan, store.Store.lock, []
+from oumi_flow.runner import running
+plan, lock, go, plans = planner.plan, store.Store.lock, running.run, []
 def counted(*args, **kwargs):
     plans.append(1)
     return plan(*args, **kwargs)
+def gone(*args, **kwargs):
+    planner.plan = plan
+    return go(*args, **kwargs)
 def late(self, *args):
     store.Store.lock = lock
     BETWEEN
     return lock(self, *args)
-planner.plan, store.Store.lock = counted, late
+planner.plan, store.Store.lock, running.run = counted, late, gone
 from oumi_flow.cli import main
 code = main(sys.argv[1:])
 print("plans:", len(plans), flush=True)

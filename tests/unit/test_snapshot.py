@@ -168,10 +168,18 @@ def test_a_damaged_snapshot_is_a_full_load(space: Space, damage: bytes | None) -
 def test_a_snapshot_with_other_rows_is_a_full_load(space: Space) -> None:
     def act() -> None:
         (file,) = space.files
-        head, body = file.read_text().split("\n")
-        value = json.loads(body)
-        value["jobs"][0].pop()
-        file.write_text(f"{head}\n{json.dumps(value)}")
+        head, top, first, *others = file.read_text().split("\n")
+        row = json.loads(first)
+        row.pop()
+        file.write_text("\n".join([head, top, json.dumps(row), *others]))
+
+    assert space.is_full(act)
+
+
+def test_a_snapshot_that_lacks_a_job_is_a_full_load(space: Space) -> None:
+    def act() -> None:
+        (file,) = space.files
+        file.write_text(file.read_text().rpartition("\n")[0])
 
     assert space.is_full(act)
 

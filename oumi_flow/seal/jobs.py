@@ -1,0 +1,117 @@
+"""Which jobs looked at which paths: from what has moved, to the jobs that are to be judged again.
+
+The second half of a seal, for which a run with nothing to do has no use. Jobs are known by their
+place in the sealed plan, which is in topological order. What a job is, and whether it is stale, is
+for others to say.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+from oumi_flow.seal import FRAME, Look, Numbers, OtherError, decoded, numbers_of
+
+# A frame each, after the head and the parts; then one a part that says whose its files are.
+_JOBS, _ROWS, _OWNERS = 0, 1, 2
+
+
+class Groups:
+    """A list of numbers for each place, as two packed arrays."""
+
+    def __init__(self, packed: tuple[bytes, bytes]) -> None:
+        self._ends, self.members = (memoryview(each).cast("I") for each in packed)
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __getitem__(self, place: int) -> list[int]:
+        start = self._ends[place - 1] if place else 0
+        return self.members[start : self._ends[place]].tolist()
+
+    @staticmethod
+    def packed(lists: Iterable[Sequence[int]]) -> tuple[bytes, bytes]:
+        from array import array
+
+        ends, members = array("I"), array("I")
+        for numbers in lists:
+            members.extend(numbers)
+            ends.append(len(members))
+        return ends.tobytes(), members.tobytes()
+
+
+class SealedJobs:
+    """The seal that a look was taken at, whole. Raises OtherError, OSError when it is not there."""
+
+    def __init__(self, look: Look) -> None:
+        self.path, self.stamp = look.path, look.seal
+        with open(self.path, "rb", buffering=0) as file:
+            seen = os.fstat(file.fileno())
+            data = file.read(seen.st_size)
+        if numbers_of(seen) != look.seal or data is None or len(data) != seen.st_size:
+            raise OtherError
+        self.frames: list[memoryview] = []
+        view, at = memoryview(data), 0
+        while at < len(data):
+            end = at + FRAME + int(data[at + 8 : at + FRAME], 16)
+            self.frames.append(view[at:end])
+            at = end
+        self.head: dict[str, Any] = self._in(0)
+        self.parts: int = self.head["parts"]
+        self.jobs: dict[str, Any] = self._in(self.parts + 1 + _JOBS)
+        self.names: list[str] = self.jobs["names"].decode("utf-8", "surrogateescape").split("\0")
+        self.snapshot: Numbers = self.jobs["snapshot"]
+        self.upstream = Groups(self.jobs["upstream"])
+        self._downstream = Groups(self.jobs["downstream"])
+        self._lines = memoryview(self.jobs["lines"]).cast("Q")
+
+    def _in(self, frame: int) -> Any:
+        data = self.frames[frame]
+        return decoded(bytes(data[:FRAME]), bytes(data[FRAME:]))
+
+    def part(self, number: int) -> tuple[bytes, bytes, bytes]:
+        """Paths, stamps and digests of a part."""
+        found: tuple[bytes, bytes, bytes] = self._in(1 + number)
+        return found
+
+    def owners(self, part: int) -> Groups:
+        """Who looked at each file of a part. Nobody: who loaded the workflow."""
+        return Groups(self._in(self.parts + 1 + _OWNERS + part))
+
+    def rows(self) -> tuple[bytes, memoryview]:
+        """What a plan tells of each job, as JSON with commas in between, and where each ends."""
+        return self._in(self.parts + 1 + _ROWS), memoryview(self.jobs["rows"]).cast("Q")
+
+    def line(self, place: int) -> tuple[int, int]:
+        """Where in the snapshot a job begins and ends."""
+        return self._lines[2 * place], self._lines[2 * place + 1]
+
+    def touched(self, look: Look) -> set[int]:
+        """The jobs that looked at what has moved. Raises OtherError if that was not jobs only."""
+        found: set[int] = set()
+        read: dict[int, Groups] = {}
+        for file in look.moved:
+            if file.part not in read:
+                read[file.part] = self.owners(file.part)
+            found.update(_some(read[file.part][file.place]))
+        for folder in look.folders:
+            found.update(_some(self.jobs["listings"].get(folder, ())))
+        return found
+
+    def with_downstream(self, jobs: Collection[int]) -> set[int]:
+        """These, and all that come after them."""
+        found = set(jobs)
+        waiting = list(found)
+        for job in waiting:  # a list that grows and not a recursion: a chain may be long
+            for below in self._downstream[job]:
+                if below not in found:
+                    found.add(below)
+                    waiting.append(below)
+        return found
+
+
+def _some(owners: Collection[int]) -> Collection[int]:
+    if not owners:
+        raise OtherError
+    return owners

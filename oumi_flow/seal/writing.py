@@ -1,0 +1,296 @@
+"""Writes seals: new ones, and newer looks into those that there are.
+
+A seal is frames of `marshal`, each behind its checksum and length: the head with all that is not a
+stamp, the files in parts of some thousand, and, where jobs are known, who looked at what
+(`jobs.py`). Where writing fails, the next run looks at everything again, and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+
+from oumi_flow.content import atomic_write
+from oumi_flow.seal import (
+    FRAME,
+    MASK,
+    UNKNOWN,
+    Moved,
+    Numbers,
+    OtherError,
+    decoded,
+    made_by,
+    numbers_of,
+    ours,
+    place,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
+    from typing import Any
+
+    from oumi_flow.seal.jobs import Groups, SealedJobs
+
+# Files in one part of a seal: one part is in memory at a time.
+_PART = 4096
+
+
+class Proof:
+    """What an answer was drawn from. Paths are as they were looked at, from the working folder."""
+
+    def __init__(self) -> None:
+        self.variables: dict[str, str | None] = {}  # of the shell, with the values they had
+        self.needs: list[str] = []  # those that only had to be set
+        self.stamps: dict[str, Sequence[int]] = {}  # size, mtime, ctime, inode
+        self.digests: dict[str, str] = {}  # of files of which nothing but the content counted
+        self.missing: set[str] = set()
+        self.listings: dict[str, tuple[str, ...]] = {}  # folder -> all its names, sorted
+        self.stream = ""  # see `stream_of`; "": no matter where the answer goes
+        self.owners: dict[str, list[int]] = {}  # file or folder -> jobs that looked there
+        self.jobs: Jobs | None = None
+
+
+class Jobs:
+    """What is kept of the jobs of a plan in which all are up to date, each by its place in it."""
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        upstream: Sequence[Sequence[int]],
+        lines: Iterable[tuple[int, int]],
+        snapshot: Numbers,
+        rows: Sequence[bytes],
+        secrets: Sequence[str],
+        lock: str,
+    ) -> None:
+        self.names, self.upstream = names, upstream
+        self.lines, self.snapshot = lines, snapshot  # begin and end of each job in the snapshot
+        self.rows = rows  # what a plan tells of each, as JSON
+        self.secrets = secrets  # templates that name variables, nobody's value
+        self.lock = lock  # path of the run lock's file
+
+    def packed(self, proof: Proof) -> dict[str, Any]:
+        from array import array
+
+        from oumi_flow.seal.jobs import Groups
+
+        downstream: list[list[int]] = [[] for _ in self.names]
+        for job, needs in enumerate(self.upstream):
+            for each in needs:
+                downstream[each].append(job)
+        return {
+            "names": "\0".join(self.names).encode("utf-8", "surrogateescape"),
+            "snapshot": self.snapshot,
+            "lines": array("Q", [number for line in self.lines for number in line]).tobytes(),
+            "rows": _ends(self.rows),
+            "secrets": self.secrets,
+            "upstream": Groups.packed(self.upstream),
+            "downstream": Groups.packed(downstream),
+            "listings": {folder: proof.owners.get(folder, []) for folder in proof.listings},
+        }
+
+
+def write(words: Sequence[str], workflow: str, proof: Proof, answer: str) -> None:
+    """Seal the answer to a command line about the file `workflow`. Nothing where that fails."""
+    from oumi_flow.seal.jobs import Groups
+
+    try:
+        paths = list(proof.stamps)
+        files = [_Files.of(proof, paths[at : at + _PART]) for at in range(0, len(paths), _PART)]
+        head = {
+            "made_by": made_by(),
+            "words": list(words),
+            "here": os.getcwd(),
+            "ours": ours(),
+            "variables": proof.variables,
+            "needs": proof.needs,
+            "parts": len(files),
+            "missing": sorted(proof.missing),
+            "listings": proof.listings,
+            "stream": proof.stream,
+            "lock": proof.jobs.lock if proof.jobs is not None else "",
+            "answer": answer,
+        }
+        frames = [_framed(head), *(_framed(part.packed()) for part in files)]
+        if proof.jobs is not None:
+            frames += [_framed(proof.jobs.packed(proof)), _framed(b",".join(proof.jobs.rows))]
+            frames += [_framed(Groups.packed(part.owners)) for part in files]
+        path = place(workflow, words)
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        atomic_write(path, b"".join(frames), mode=0o600)
+    except (OSError, ValueError, OverflowError):
+        return
+
+
+def renew(path: str, moved: Sequence[Moved]) -> None:
+    """Let the seal have the stamps of these files as they are now: they hold what they held."""
+    try:
+        with open(path, "rb") as seal:
+            data = bytearray(seal.read())
+        for offset in {file.offset for file in moved}:
+            body = offset + FRAME
+            end = body + int(data[offset + 8 : body], 16)
+            paths, stamps, digests = decoded(bytes(data[offset:body]), bytes(data[body:end]))
+            stamps = bytearray(stamps)
+            numbers = memoryview(stamps).cast("Q")
+            known = paths.split(b"\0")
+            for file in moved:
+                if file.offset == offset and file.now is not None:
+                    if known[file.place] != file.path:  # another run sealed meanwhile
+                        return
+                    for number in range(4):
+                        numbers[4 * file.place + number] = file.now[number]
+            # The same lengths in, the same length out: the next part stays where it is.
+            data[offset:end] = _framed((paths, bytes(stamps), digests))
+        atomic_write(path, bytes(data), mode=0o600)
+    except (OSError, OtherError, ValueError, IndexError, TypeError):
+        return
+
+
+def amend(sealed: SealedJobs, proof: Proof, rows: Mapping[int, bytes]) -> None:
+    """Let a seal say of the jobs in `rows` what `proof` says, and of all others what it said.
+
+    `rows` are what a plan tells of each of them now. Nothing where that fails, or where the seal is
+    not the one that was looked at any more.
+    """
+    try:
+        head, jobs = dict(sealed.head), dict(sealed.jobs)
+        owners = jobs["listings"]
+        gone = {folder for folder, whose in owners.items() if whose and rows.keys() >= {*whose}}
+        head["listings"] = {
+            folder: were for folder, were in head["listings"].items() if folder not in gone
+        } | proof.listings
+        jobs["listings"] = {
+            folder: [*{*owners.get(folder, ()), *proof.owners.get(folder, ())}]
+            for folder in head["listings"]
+        }
+        head["missing"] = sorted({*head["missing"], *proof.missing})
+        parts, whose = _amended(sealed, proof, rows.keys())
+        head["parts"] = len(parts)
+        told, ends = sealed.rows()
+        each = [told[start:end] for start, end in _spans(ends)]
+        for job, row in rows.items():
+            each[job] = row
+        jobs["rows"] = _ends(each)
+        data = b"".join([_framed(head), *parts, _framed(jobs), _framed(b",".join(each)), *whose])
+        if numbers_of(os.stat(sealed.path)) == sealed.stamp:
+            atomic_write(sealed.path, data, mode=0o600)
+    except (OSError, OtherError, ValueError, IndexError, TypeError, KeyError):
+        return
+
+
+def _amended(
+    sealed: SealedJobs, proof: Proof, jobs: AbstractSet[int]
+) -> tuple[list[bytes | memoryview], list[bytes | memoryview]]:
+    """All parts, and whose they are, as frames; those of other jobs as they lie there."""
+    from oumi_flow.seal.jobs import Groups
+
+    own = dict.fromkeys(proof.stamps)
+    changed: list[_Files] = []
+    parts: list[bytes | memoryview] = []
+    whose: list[bytes | memoryview] = []
+    for number in range(sealed.parts):
+        owners = sealed.owners(number)
+        if jobs.isdisjoint(owners.members):
+            parts.append(sealed.frames[1 + number])
+            whose.append(sealed.frames[sealed.parts + 3 + number])
+            continue
+        left = _Files.without(sealed.part(number), owners, jobs, proof, own)
+        if left.paths:
+            changed.append(left)
+    rest = _Files.of(proof, list(own))
+    if changed and len(changed[-1].paths) + len(rest.paths) <= 2 * _PART:
+        changed[-1].add(rest)
+    elif rest.paths:
+        changed.append(rest)
+    parts += [_framed(part.packed()) for part in changed]
+    whose += [_framed(Groups.packed(part.owners)) for part in changed]
+    return parts, whose
+
+
+class _Files:
+    """One part of a seal, open: files with stamps, digests and the jobs that looked at them."""
+
+    def __init__(self) -> None:
+        self.paths: list[bytes] = []
+        self.stamps: list[int] = []  # four each
+        self.digests: list[bytes] = []
+        self.owners: list[Sequence[int]] = []
+
+    @staticmethod
+    def of(proof: Proof, paths: Sequence[str]) -> _Files:
+        made = _Files()
+        made.paths = [os.fsencode(path) for path in paths]
+        made.stamps = [number & MASK for path in paths for number in proof.stamps[path]]
+        made.digests = [_packed(proof.digests.get(path, "")) for path in paths]
+        made.owners = [proof.owners.get(path, ()) for path in paths]
+        return made
+
+    @staticmethod
+    def without(
+        part: tuple[bytes, bytes, bytes],
+        owners: Groups,
+        jobs: AbstractSet[int],
+        proof: Proof,
+        own: dict[str, None],
+    ) -> _Files:
+        """A part without what only `jobs` looked at; what others did stays as these saw it.
+
+        Takes from `own`, what `jobs` look at now, what is found here.
+        """
+        paths, stamps, digests = part
+        numbers = memoryview(stamps).cast("Q").tolist()
+        made = _Files()
+        for at, path in enumerate(paths.split(b"\0")):
+            whose: Sequence[int] = owners[at]
+            if not jobs.isdisjoint(whose):
+                others = [job for job in whose if job not in jobs]
+                if not others:
+                    continue
+                name = os.fsdecode(path)
+                whose = [*others, *proof.owners.get(name, ())]
+                own.pop(name, None)
+            made.paths.append(path)
+            made.stamps += numbers[4 * at : 4 * at + 4]
+            made.digests.append(digests[16 * at : 16 * at + 16])
+            made.owners.append(whose)
+        return made
+
+    def add(self, other: _Files) -> None:
+        self.paths += other.paths
+        self.stamps += other.stamps
+        self.digests += other.digests
+        self.owners += other.owners
+
+    def packed(self) -> tuple[bytes, bytes, bytes]:
+        from array import array
+
+        return b"\0".join(self.paths), array("Q", self.stamps).tobytes(), b"".join(self.digests)
+
+
+def _framed(content: Any) -> bytes:
+    from marshal import dumps
+    from zlib import crc32
+
+    body = dumps(content)
+    return b"%08x%08x" % (crc32(body), len(body)) + body
+
+
+def _packed(digest: str) -> bytes:
+    return bytes.fromhex(digest) if len(digest) == 2 * len(UNKNOWN) else UNKNOWN
+
+
+def _ends(rows: Iterable[bytes]) -> bytes:
+    """Where each of these ends, once they are joined by commas."""
+    from array import array
+    from itertools import accumulate
+
+    return array("Q", [end - 1 for end in accumulate(len(row) + 1 for row in rows)]).tobytes()
+
+
+def _spans(ends: Sequence[int]) -> Iterable[tuple[int, int]]:
+    start = 0
+    for end in ends:
+        yield start, end
+        start = end + 1
