@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import Any, ClassVar
 
+from oumi_flow.encoding import encoder
 from oumi_flow.model import FORMAT
 
 
@@ -166,6 +167,13 @@ _KINDS: dict[str, type[Event]] = {
 }
 
 
+def stamp(event: Event, seq: int, at: float) -> None:
+    """Give an event that was just made, and that nobody has seen yet, its number and time."""
+    # A copy would cost as much as the rest of what is done to tell of it.
+    object.__setattr__(event, "seq", seq)
+    object.__setattr__(event, "at", at)
+
+
 def to_line(event: Event) -> str:
     """One line of JSON, without its newline; what `from_line` takes."""
     # Not `asdict`, which copies deeply: a plan may have ten thousand rows.
@@ -193,7 +201,7 @@ def _names(cls: Any) -> tuple[str, ...]:
     return tuple(field.name for field in fields(cls))
 
 
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=_values).encode
+_encode = encoder(_values, ascii_only=False)
 
 
 def from_line(line: str) -> Event | None:

@@ -265,8 +265,11 @@ def _of_quantized(job: Job, since: float) -> dict[str, float]:
 
 def _of_log(job: Job, since: float) -> dict[str, float]:
     path = os.path.join(job.folder, "job.log")
-    with open_at_once(path) as file:
-        data = file.read(_HEAD)
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        data = os.read(fd, _HEAD)
+    finally:
+        os.close(fd)
     if len(data) < _HEAD and data.count(b"\n") == data.startswith(b"# run "):
         return {}  # it has said nothing: our own first line, if any
     log = LineFollower(path)

@@ -6,7 +6,7 @@ Does not know where markers live, what a verb is, or how a process is run.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
@@ -28,7 +28,6 @@ from oumi_flow.model import (
 
 if TYPE_CHECKING:
     from hashlib import blake2b
-    from json import JSONEncoder
 
 
 class DiskProtocol(Protocol):
@@ -423,14 +422,14 @@ def _set(values: Any) -> frozenset[str]:
 
 def _text(value: Value) -> str:
     """Canonical JSON: tells 1 from true, and no NaN from another."""
-    return _encoder().encode(value)
+    return _encoder()(value)
 
 
 @cache
-def _encoder() -> JSONEncoder:
-    from json import JSONEncoder
+def _encoder() -> Callable[[Value], str]:
+    from oumi_flow.encoding import encoder
 
-    return JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=_plain)
+    return encoder(_plain, ascii_only=False, sort_keys=True)
 
 
 def _plain(value: Any) -> Any:

@@ -76,7 +76,7 @@ class VirtualRun:
             work=self,
             leasing=Leasing(Pool(gpus) if gpus else None, options),
             pilot=self,
-            defer=lambda call, instead: self._calls.append(call),
+            defer=lambda call, instead, brief=False: self._calls.append(call),
             tell=lambda event: None,
             watch=NoWatch(),
             options=options,
@@ -120,6 +120,9 @@ class VirtualRun:
         self._messages.append(terms.Exited(token, Exit(token, 0, None)))
 
     # the worker
+
+    def is_brief(self, step: Step, number: int, exit: Exit | None = None) -> bool:
+        return False
 
     def judges(self, step: Step) -> bool:
         return False

@@ -69,6 +69,14 @@ class Disk:
         """Like `observe`, but waits until the stamps it takes are settled (at most about 2 s)."""
         return self._observe(path, counts, known, wait=True)
 
+    def is_small(self, path: str) -> bool:
+        """Whether to observe it is one read at most: a small file, or nothing at all."""
+        try:
+            seen = os.stat(path)
+        except (OSError, ValueError):
+            return not is_glob(path)
+        return modes.S_ISREG(seen.st_mode) and seen.st_size <= SMALL
+
     def forget(self, prefix: str = "") -> None:
         """Drop what is remembered of `prefix` and below: a job has written there."""
         spellings = {prefix.rstrip("/"), os.path.realpath(prefix)}

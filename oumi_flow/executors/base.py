@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import cache
 from typing import Any, Protocol
 
 from oumi_flow.errors import FlowError
@@ -130,11 +131,16 @@ class Exit:
         return Exit(**_known(Exit, data))
 
 
-def _known(kind: type[Handle] | type[Exit], data: Mapping[str, Any]) -> dict[str, Any]:
+def _known(kind: Any, data: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(data.get("token"), str):
         raise ValueError("no token")
-    names = {field.name for field in fields(kind)}
+    names = _names(kind)
     return {key: value for key, value in data.items() if key in names}
+
+
+@cache
+def _names(kind: Any) -> frozenset[str]:
+    return frozenset(field.name for field in fields(kind))
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +163,11 @@ Submitted = Handle | Rejected | Unknown
 
 
 class Executor(Protocol):
-    """How commands run. One thread calls `poll`; the other calls may come from any thread."""
+    """How commands run. One thread calls `poll`; the other calls may come from any thread.
+
+    That thread is the loop's own, so no call waits for an engine that is slow to answer: a thread
+    of the executor does.
+    """
 
     def check(self) -> list[str]:
         """What stands in the way of running anything here, in words; empty when nothing does."""

@@ -55,8 +55,14 @@ class Company:
         """A new supervisor, at work already."""
         self._members[pid] = self._busy[token] = _Member(pid, channel, token)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether one looks after an attempt, as far as was noted."""
+        return bool(self._busy)
+
     def hand_over(self, token: str, line: bytes, descriptors: Sequence[int]) -> bool:
         """Give an attempt to one who is free; False when there is none. Never blocks."""
+        self.note_freed()
         while self._free and len(line) <= _LONGEST_LINE:
             member = self._free.pop()
             try:
@@ -71,21 +77,25 @@ class Company:
 
     def note_freed(self) -> None:
         """Take note of those who have said that they are free."""
-        said = drain(self.freed)
-        for at in range(0, len(said), _PID):
-            member = self._members.get(int.from_bytes(said[at : at + _PID], "little"))
-            if member is None:
-                continue
-            self._busy.pop(member.token, None)
-            member.token = ""
-            # A signal for its last attempt may still be on its way: it must not meet another.
-            if member.asked or len(self._free) >= _MOST_FREE:
-                member.channel.close()
-            else:
-                self._free.append(member)
+        while said := drain(self.freed):
+            for at in range(0, len(said), _PID):
+                self._is_free(int.from_bytes(said[at : at + _PID], "little"))
+
+    def _is_free(self, pid: int) -> None:
+        member = self._members.get(pid)
+        if member is None:
+            return
+        self._busy.pop(member.token, None)
+        member.token = ""
+        # A signal for its last attempt may still be on its way: it must not meet another.
+        if member.asked or len(self._free) >= _MOST_FREE:
+            member.channel.close()
+        else:
+            self._free.append(member)
 
     def ask(self, token: str, number: int) -> None:
         """Signal the supervisor of that attempt, if there is one."""
+        self.note_freed()
         member = self._busy.get(token)
         if member is not None:
             member.asked = True
@@ -93,6 +103,7 @@ class Company:
 
     def gone(self, pid: int) -> str:
         """One has ended: the token of the attempt that it was looking after, or ""."""
+        self.note_freed()
         member = self._members.pop(pid, None)
         if member is None:
             return ""

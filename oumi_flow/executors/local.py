@@ -17,7 +17,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from oumi_flow.executors.base import (
@@ -191,19 +191,24 @@ class LocalExecutor:
             for handle in handles:
                 if handle.token not in self._own and handle.token not in self._ended:
                     self._adopt(handle)
+            if self._adopted:
+                self._collect(())
             self._polling = True
         try:
-            woken = False
+            woken = late = False
             while True:
                 with self._lock:
-                    self._collect()
                     tokens = [one.token for one in handles if one.token in self._ended]
                     ended = {token: self._ended.pop(token) for token in tokens}
                     wait = self._patience(deadline)
-                if ended or woken or (deadline is not None and time.monotonic() >= deadline):
+                if ended or woken or late:
                     return ended, True
-                ready = self._poller.poll(None if wait is None else wait * 1000 + 1)
-                woken = any(fd == self._woken for fd, _ in ready) and self._swallow_wakes()
+                late = deadline is not None and time.monotonic() >= deadline
+                patience = None if wait is None else wait * 1000 + 1
+                ready = {fd for fd, _ in self._poller.poll(0 if late else patience)}
+                woken = self._woken in ready and self._swallow_wakes()
+                with self._lock:
+                    self._collect(ready)
         finally:
             self._polling = False
 
@@ -214,11 +219,13 @@ class LocalExecutor:
             wait = _LOOK_AGAIN if wait is None else min(wait, _LOOK_AGAIN)
         return wait if wait is None else min(wait, 86400.0)
 
-    def _collect(self) -> None:
-        """Move whatever has ended to `_ended`."""
-        self._read_reports()
+    def _collect(self, ready: Collection[int]) -> None:
+        """Move whatever has ended to `_ended`; `ready` are the descriptors that say something."""
+        if self._reports.fileno() in ready:
+            self._read_reports()
         for server in (self._server, self._warm):
-            if server is not None and server.is_gone():
+            # Of its orders only the end is waited for.
+            if server is not None and server.orders.fileno() in ready:
                 self._read_reports()  # perhaps why
                 if server in (self._server, self._warm):
                     self._drop_server(server)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from typing import Any
 
+from oumi_flow.encoding import encoder
 from oumi_flow.executors.base import TOKEN_VARIABLE, Attempt
 from oumi_flow.model import EMPTY
 
@@ -65,7 +65,10 @@ def _direct(attempt: Attempt) -> Any:
 
 
 def line_of(order: Mapping[str, Any]) -> bytes:
-    return json.dumps(order, separators=(",", ":")).encode() + b"\n"
+    return _encode(order).encode() + b"\n"
+
+
+_encode = encoder()
 
 
 def _text(value: str) -> str:

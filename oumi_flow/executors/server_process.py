@@ -48,6 +48,8 @@ class ServerProcess:
             raise
         finally:
             theirs.close()
+        self._hangup = select.poll()
+        self._hangup.register(self.orders, select.POLLHUP)
 
     def send(self, line: bytes, descriptors: Sequence[int]) -> None:
         """Raises OSError; the server is of no use any more then."""
@@ -58,9 +60,7 @@ class ServerProcess:
         self.orders.sendall(line[sent:])
 
     def is_gone(self) -> bool:
-        poller = select.poll()
-        poller.register(self.orders, select.POLLHUP)
-        return bool(poller.poll(0))
+        return bool(self._hangup.poll(0))
 
     def close(self) -> None:
         """It leaves when it sees the end of its orders; a stopped one is not waited for."""

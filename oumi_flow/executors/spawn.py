@@ -27,7 +27,7 @@ def find_program(name: bytes, path: bytes) -> bytes:
     if b"/" in name:
         return name
     for folder in path.split(b":"):
-        candidate = os.path.join(folder or b".", name)
+        candidate = (folder or b".") + b"/" + name
         if os.access(candidate, os.X_OK) and not os.path.isdir(candidate):
             return candidate
     raise CannotStart(f"there is no program {os.fsdecode(name)!r} on its PATH")

@@ -65,19 +65,29 @@ class StateDir:
             time.sleep(pause)  # a handle is just being added to it
         return data if isinstance(data, dict) else {}
 
-    def write(self, name: str, data: dict[str, Any]) -> None:
-        """Replace a state file, by rename, with the mode of attempt.json. Raises OSError."""
-        draft = f"{name}.{os.getpid()}~"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-        fd = os.open(draft, flags, self.mode, dir_fd=self.fd)
+    def write(self, name: str, text: bytes) -> None:
+        """Put a state file in place, with the mode of attempt.json. Raises OSError.
+
+        One that was not there is written by one call where it belongs: before that it is empty,
+        which is as good as not there. One that was is replaced by rename.
+        """
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        draft = name
         try:
-            write_all(fd, json.dumps(data).encode() + b"\n")
+            fd = os.open(name, flags, self.mode, dir_fd=self.fd)
+        except FileExistsError:
+            draft = f"{name}.{os.getpid()}~"
+            flags ^= os.O_EXCL | os.O_TRUNC
+            fd = os.open(draft, flags, self.mode, dir_fd=self.fd)
+        try:
+            write_all(fd, text)
         except OSError:
             os.unlink(draft, dir_fd=self.fd)
             raise
         finally:
             os.close(fd)
-        os.rename(draft, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        if draft is not name:
+            os.rename(draft, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
 
     def claim(self, token: str, handle: dict[str, Any]) -> None:
         """Record in attempt.json who looks after it. Raises Refused when that is not ours to do."""
@@ -90,7 +100,7 @@ class StateDir:
                 raise Refused("another run has taken over")
             self.mode = stat.S_IMODE(os.stat("attempt.json", dir_fd=self.fd).st_mode)
             if "handle" in attempt or not self._extend("attempt.json", {"handle": handle}):
-                self.write("attempt.json", {**attempt, "handle": handle})
+                self.write("attempt.json", to_text({**attempt, "handle": handle}))
         finally:
             self.unlock()
 
@@ -140,10 +150,15 @@ class StateDir:
             if isinstance(handle, dict):
                 return handle
             self.mode = stat.S_IMODE(os.stat("attempt.json", dir_fd=self.fd).st_mode)
-            self.write("attempt.json", {**attempt, "revoked": True})
+            self.write("attempt.json", to_text({**attempt, "revoked": True}))
             return {}
         finally:
             self.unlock()
+
+
+def to_text(data: dict[str, Any]) -> bytes:
+    """The content of a state file."""
+    return json.dumps(data).encode() + b"\n"
 
 
 def _parse(text: bytes) -> Any:

@@ -71,10 +71,9 @@ class Server:
         poller = select.poll()
         poller.register(self.orders, select.POLLIN)
         poller.register(self.wakeup, select.POLLIN)
-        poller.register(self.company.freed, select.POLLIN)
         while True:
-            ready = {fd for fd, _ in poller.poll(100 if self.unsaid else None)}
-            if self.company.freed in ready:
+            ready = {fd for fd, _ in poller.poll(self._patience())}
+            if not ready:
                 self.company.note_freed()
             if self.wakeup in ready:
                 drain(self.wakeup)
@@ -84,9 +83,19 @@ class Server:
                 self.company.dismiss()
                 return
 
+    def _patience(self) -> int | None:
+        """Milliseconds until there is something to do that no descriptor tells of.
+
+        Who has become free is noted when another is wanted, and now and then: to be woken by each
+        would cost as much as the order that comes next.
+        """
+        if self.unsaid:
+            return 100
+        return 1000 if self.company.is_busy else None
+
     def _take_orders(self) -> bool:
         data, descriptors, _, _ = socket.recv_fds(
-            self.orders, 1 << 18, MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
+            self.orders, 1 << 16, MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
         )
         if not data:
             return False
@@ -175,7 +184,7 @@ class Server:
         for fd in descriptors:
             os.close(fd)  # the tree is gone: whoever waits for the token need not wait for us
         stays = may_stay and attempt.is_spotless and not asked_to_stop(self.wakeup)
-        self.reports.send(json.dumps(report).encode())
+        self.reports.send(report)
         if stays:
             # Not before the report: whoever dies in between must not count as having told it.
             self.company.tell_free()

@@ -17,6 +17,7 @@ import signal
 import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 
 from oumi_flow.executors.cores import Cores
 from oumi_flow.executors.files import slurp, write_all
@@ -37,7 +38,7 @@ from oumi_flow.executors.spawn import (
     spawn,
     why_not,
 )
-from oumi_flow.executors.state_dir import Refused, StateDir
+from oumi_flow.executors.state_dir import Refused, StateDir, to_text
 from oumi_flow.executors.wire import to_bytes
 
 TYPE_CHECKING = False  # an import that is an eighth of the server's start
@@ -114,7 +115,7 @@ class Supervision:
         self.base = base
         self.cpu_before = _cpu_of_children()
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> bytes:
         """The whole attempt. Returns what to report; nothing of it is open or left then."""
         if self.forge is not None:
             return self._run()  # all goes with this process, and a job forked from it comes by here
@@ -127,16 +128,16 @@ class Supervision:
                 if fd >= 0:
                     os.close(fd)
 
-    def _run(self) -> dict[str, Any]:
+    def _run(self) -> bytes:
         try:
             self._begin()
         except Refused as refused:
-            return {"token": self.token, "error": f"could not start: {refused}"}
+            return to_text({"token": self.token, "error": f"could not start: {refused}"})
         except CannotStart as problem:
             self.error = f"could not start: {problem}"
         if self.main:
             self._watch()
-        report = self._report()
+        report = to_text(self._report())
         self._leave_exit_json(report)
         return report
 
@@ -206,7 +207,7 @@ class Supervision:
             "log": os.fsdecode(to_bytes(self.order["log"])),
             "executor": "local",
             "pid": os.getpid(),
-            "start_ticks": start_ticks_in(slurp("/proc/self/stat")),
+            "start_ticks": _start_of(os.getpid()),
             "boot_id": self.boot,
             "host": self.host,
         }
@@ -422,12 +423,18 @@ class Supervision:
             "cpu": round(_cpu_of_children() - self.cpu_before, 2),
         }
 
-    def _leave_exit_json(self, report: dict[str, Any]) -> None:
+    def _leave_exit_json(self, report: bytes) -> None:
         # A full disk, a deleted folder: whoever listens is told all the same.
         with contextlib.suppress(OSError):
             if self.state is not None:
                 self.state.write("exit.json", report)
                 self.recorded = True
+
+
+@cache
+def _start_of(pid: int) -> int:
+    """Of this process, which has that pid; one that is forked from it has another."""
+    return start_ticks_in(slurp(f"/proc/{pid}/stat"))
 
 
 def _cpu_of_children() -> float:

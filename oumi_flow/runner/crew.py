@@ -1,4 +1,7 @@
-"""The worker threads of a run. Knows nothing of what they are given to do.
+"""Who does what the loop defers. Knows nothing of what that is.
+
+What is a matter of a moment, the loop's own thread does between two messages: to hand it to another
+thread, and its answer back, costs as much again. All else is for worker threads.
 
 The standard library's pool makes a future, with a lock and a condition, of every call; nobody here
 waits for one, and the calls of a small job cost less than that.
@@ -7,8 +10,14 @@ waits for one, and the calls of a small job cost less than that.
 from __future__ import annotations
 
 import threading
+import time
+from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
+
+# Seconds. Where what should have been a moment took so long, files are slow (a network, a disk at
+# work), and for a while all is left to the workers, of whom many can wait at a time.
+_LONG, _A_WHILE = 0.02, 5.0
 
 
 class Crew:
@@ -39,3 +48,36 @@ class Crew:
         while (call := self._calls.get()) is not None:
             call()
             del call  # and with it what it holds on to
+
+
+class Moments:
+    """Calls that are a matter of a moment, for the thread that asks for them."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._calls: deque[Callable[[], None]] = deque()
+        self._slow_until = float("-inf")
+
+    @property
+    def are_short(self) -> bool:
+        """Whether they took no longer than that lately."""
+        return self._clock() >= self._slow_until
+
+    @property
+    def are_over(self) -> bool:
+        """Whether no call waits."""
+        return not self._calls
+
+    def put(self, call: Callable[[], None]) -> None:
+        self._calls.append(call)
+
+    def spend_one(self) -> bool:
+        """Make the call that has waited longest; whether there was one."""
+        if not self._calls:
+            return False
+        began = self._clock()
+        self._calls.popleft()()
+        ended = self._clock()
+        if ended - began > _LONG:
+            self._slow_until = ended + _A_WHILE
+        return True

@@ -149,11 +149,15 @@ class Loop:
             else:
                 self._start(job, lease)
         self._room.say_who_waits(self._has_slot())
+        self.submit()
+        if self._ordering.is_due(self.states.counts[_S.RUNNING]):
+            self._choose_order()
+
+    def submit(self) -> None:
+        """Hand over what is ready to start."""
         if self._to_submit:
             attempts, self._to_submit = self._to_submit, []
             self._pilot.submit(attempts)
-        if self._ordering.is_due(self.states.counts[_S.RUNNING]):
-            self._choose_order()
 
     def handle(self, message: Message) -> None:
         """Take note of something that happened."""

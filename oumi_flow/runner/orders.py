@@ -1,4 +1,4 @@
-"""What the loop orders from workers, and the message that comes back of each, whatever happens.
+"""What the loop orders of others, and the message that comes back of each, whatever happens.
 
 Knows which call answers with which message and what a fault of it means; nothing of states.
 """
@@ -14,7 +14,7 @@ from oumi_flow.runner.terms import Defer, Ending, Lease, Message, Prepared, Verd
 
 
 class Orders:
-    """No call blocks: the work is done in a worker, its answer arrives at the loop later."""
+    """No call blocks: the work is done later, by a worker or in between, and then answered."""
 
     def __init__(self, work: Worker, defer: Defer) -> None:
         self._work, self._defer = work, defer
@@ -55,6 +55,7 @@ class Orders:
         self._defer(
             lambda: terms.Readied(job, self._work.prepare(step, number, lease)),
             lambda fault: terms.Readied(job, None, fault),
+            self._work.is_brief(step, number),
         )
 
     def conclude(
@@ -74,7 +75,7 @@ class Orders:
             outcome = Outcome(JobState.FAILED, fault, retryable=False)
             return terms.Concluded(job, outcome, took)
 
-        self._defer(conclude, instead)
+        self._defer(conclude, instead, self._work.is_brief(step, prepared.attempt.number, exit))
 
     def record(self, step: Step, ending: Ending, then: Message) -> None:
         """Have it written down that the latest attempt came to nothing; answered by `then`."""

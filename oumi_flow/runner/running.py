@@ -1,26 +1,33 @@
 """Puts threads, a queue and a clock around the loop: `run` takes a plan from start to end.
 
-Knows no files, no YAML and no screen. The calling thread is the loop's; workers and the pilot's
-thread talk to it through one queue.
+Knows no files, no YAML and no screen. The calling thread is the loop's: it handles messages, does
+what is a matter of a moment, and waits for processes. Workers talk to it through one queue.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from queue import Empty
 from typing import Any
 
 from oumi_flow.errors import FlowError
 from oumi_flow.events import Event, RunFinished
 from oumi_flow.executors.base import Executor, Handle
 from oumi_flow.model import Plan
-from oumi_flow.runner.crew import Crew
+from oumi_flow.runner.crew import Crew, Moments
 from oumi_flow.runner.leasing import Leasing, Tokens
 from oumi_flow.runner.loop import Loop
 from oumi_flow.runner.pilot import Pilot
 from oumi_flow.runner.telling import Teller
-from oumi_flow.runner.terms import Control, Message, Options, StopFlag, Watcher, Worker
+from oumi_flow.runner.terms import (
+    Control,
+    Inbox,
+    Message,
+    Options,
+    StopFlag,
+    Watcher,
+    Worker,
+)
 
 _MOST_WORKERS = 32
 
@@ -47,11 +54,14 @@ def run(
     """
     teller = emit if isinstance(emit, Teller) else Teller([emit])
     inbox = stop.inbox
-    pilot = Pilot(executor, inbox.put)
-    workers = Crew(min(_MOST_WORKERS, options.max_parallel + 4))
+    pilot = Pilot(executor, inbox)
+    workers, moments = Crew(min(_MOST_WORKERS, options.max_parallel + 4)), Moments()
 
-    def defer(call: Callable[[], Message], instead: Callable[[str], Message]) -> None:
-        workers.submit(lambda: _in_worker(call, instead, inbox.put))
+    def defer(
+        call: Callable[[], Message], instead: Callable[[str], Message], brief: bool = False
+    ) -> None:
+        put = moments.put if brief and moments.are_short else workers.submit
+        put(lambda: inbox.put(_answer(call, instead)))
 
     loop = Loop(
         plan,
@@ -66,30 +76,34 @@ def run(
         adopted=adopted,
     )
     try:
-        _drive(loop, stop, control, options.control_every, clock)
+        _drive(loop, pilot, moments, inbox, control, options.control_every, clock)
     finally:
         workers.close()
-        pilot.close()
     return teller.tell(loop.result())
 
 
 def _drive(
-    loop: Loop, stop: StopFlag, control: Control, control_every: float, clock: Callable[[], float]
+    loop: Loop,
+    pilot: Pilot,
+    moments: Moments,
+    inbox: Inbox,
+    control: Control,
+    control_every: float,
+    clock: Callable[[], float],
 ) -> None:
-    inbox = stop.inbox
     loop.begin()
     loop.advance()
     look = clock() + control_every
     while not loop.over:
-        due = loop.next_due()
-        until = look if due is None else min(due, look)
-        try:
-            loop.handle(inbox.get(timeout=max(0.0, until - clock())))
-            # What came at the same time is taken in one go: one pass of launches for all of it.
-            while True:
-                loop.handle(inbox.get_nowait())
-        except Empty:
-            pass
+        if inbox.is_empty and moments.are_over:
+            due = loop.next_due()
+            until = look if due is None else min(due, look)
+            pilot.wait(max(0.0, until - clock()))
+        # What came at the same time is taken in one go: one pass of launches for all of it.
+        _take_all(loop, inbox)
+        while moments.spend_one():
+            _take_all(loop, inbox)
+            loop.submit()
         if clock() >= look:
             look = clock() + control_every
             for request in _requests(control):
@@ -101,6 +115,11 @@ def _drive(
         loop.advance()
 
 
+def _take_all(loop: Loop, inbox: Inbox) -> None:
+    while (message := inbox.take()) is not None:
+        loop.handle(message)
+
+
 def _requests(control: Control) -> Sequence[Mapping[str, Any]]:
     try:
         return control()
@@ -108,19 +127,14 @@ def _requests(control: Control) -> Sequence[Mapping[str, Any]]:
         return ()
 
 
-def _in_worker(
-    call: Callable[[], Message],
-    instead: Callable[[str], Message],
-    put: Callable[[Message], None],
-) -> None:
-    """A worker's failure becomes words; nothing is raised into a thread where nobody looks."""
+def _answer(call: Callable[[], Message], instead: Callable[[str], Message]) -> Message:
+    """A failure becomes words; nothing is raised where nobody looks."""
     try:
-        message = call()
+        return call()
     except (FlowError, OSError) as fault:
-        message = instead(words(fault))
+        return instead(words(fault))
     except Exception as fault:  # noqa: BLE001 - one job's fault of ours must not end the others
-        message = instead(f"internal error: {type(fault).__name__}: {fault}")
-    put(message)
+        return instead(f"internal error: {type(fault).__name__}: {fault}")
 
 
 def words(fault: Exception) -> str:

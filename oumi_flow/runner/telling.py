@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TypeVar
 
 from oumi_flow.errors import FlowError
-from oumi_flow.events import Event, Note
+from oumi_flow.events import Event, Note, stamp
 
 _E = TypeVar("_E", bound=Event)
 Listener = Callable[[Event], None]
@@ -33,11 +32,11 @@ class Teller:
         self.tell(event)
 
     def tell(self, event: _E) -> _E:
-        """Give the event its number and time, and hand it on. Returns it as it was told."""
+        """Give a new event its number and time, and hand it on. Returns it."""
         self._seq += 1
-        event = replace(event, seq=self._seq, at=self._now())
+        stamp(event, self._seq, self._now())
         trouble: list[str] = []
-        for listener, waiting in list(self._waiting.items()):
+        for listener, waiting in tuple(self._waiting.items()):
             waiting.append(event)
             try:
                 while waiting:

@@ -6,8 +6,9 @@ Values and protocols only. Every message goes one way: to the loop.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, Protocol
 
 from oumi_flow.executors.base import Attempt, Exit, Handle
@@ -80,6 +81,12 @@ class Lease(Protocol):
 
 class Worker(Protocol):
     """What the loop has done in workers. Each call may block, and raises FlowError or OSError."""
+
+    def is_brief(self, step: Step, number: int, exit: Exit | None = None) -> bool:
+        """Whether to prepare an attempt, or, with `exit`, to conclude it, is a matter of a moment.
+
+        Does not block, but for a few stats.
+        """
 
     def judges(self, step: Step) -> bool:
         """Whether `recheck` is wanted before this job starts. Does not block."""
@@ -231,18 +238,60 @@ Message = (
 )
 
 
-class StopFlag:
-    """A request to stop, safe to make from a signal handler. Owns the loop's queue of messages."""
+class Inbox:
+    """Messages to the loop. Anybody may put one in, a signal handler too; the loop takes them."""
 
     def __init__(self) -> None:
         # `SimpleQueue.put` is reentrant: a signal may arrive in the middle of another put or get.
-        self.inbox: SimpleQueue[Message] = SimpleQueue()
+        self._messages: SimpleQueue[Message] = SimpleQueue()
+        self._first: Message | None = None  # what `wait` has met
+        self.bell: Callable[[], None] | None = None  # wakes a loop that waits elsewhere
+
+    def put(self, message: Message) -> None:
+        self._messages.put(message)
+        bell = self.bell
+        if bell is not None:
+            bell()
+
+    def take(self) -> Message | None:
+        """The next one, if there is one."""
+        if self._first is not None:
+            message, self._first = self._first, None
+            return message
+        # Nobody else takes any, so what is there stays there.
+        return None if self._messages.empty() else self._messages.get_nowait()
+
+    @property
+    def is_empty(self) -> bool:
+        return self._first is None and self._messages.empty()
+
+    def wait(self, seconds: float) -> None:
+        """Until there is a message, or for so long."""
+        if self._first is None:
+            with suppress(Empty):
+                self._first = self._messages.get(timeout=seconds)
+
+
+class StopFlag:
+    """A request to stop, safe to make from a signal handler. Owns the loop's messages."""
+
+    def __init__(self) -> None:
+        self.inbox = Inbox()
 
     def request(self, name: str = "SIGINT") -> None:
         """First call: stop politely. Second: at once."""
         self.inbox.put(StopAsked(name))
 
 
-# (call, what to say instead if it raises): run in a worker, its answer comes back as a message.
-Defer = Callable[[Callable[[], Message], Callable[[str], Message]], None]
+class Defer(Protocol):
+    """Have it called soon: its answer, or what to say instead if it raises, comes as a message.
+
+    In a worker; or, where it is a matter of a moment, between two messages of the loop's.
+    """
+
+    def __call__(
+        self, call: Callable[[], Message], instead: Callable[[str], Message], brief: bool = False
+    ) -> None: ...
+
+
 Control = Callable[[], Sequence[Mapping[str, Any]]]

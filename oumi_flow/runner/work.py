@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import lru_cache
 
 from oumi_flow import metrics, reasons, staleness, verbs
 from oumi_flow.disk import Disk
@@ -23,10 +24,12 @@ from oumi_flow.model import (
     Code,
     Decision,
     Evidence,
+    Input,
     Job,
     JobState,
     LastAttempt,
     Outcome,
+    Output,
     Plan,
     Step,
     Trace,
@@ -43,6 +46,9 @@ from oumi_flow.store import Store
 from oumi_flow.store.cache import RunCache
 from oumi_flow.tokens import lost_of
 from oumi_flow.verbs import VerbSpec
+
+_FEW = 8  # files
+_BRIEF_S = 0.9  # of a job; for the markers of longer ones the disk is waited for
 
 
 class Work:
@@ -122,6 +128,21 @@ class Work:
         """Whether `mend` found something, so that what was seen before may be so no more."""
         return self._reuse.mended
 
+    def is_brief(self, step: Step, number: int, exit: Exit | None = None) -> bool:
+        """As terms.Worker has it: where few and small files are read, and nothing is moved."""
+        job = step.job
+        if not verbs.verb(job.verb).is_shell or len(job.inputs) + len(job.outputs) > _FEW:
+            return False
+        if exit is None:
+            # What is not there cannot be in the way.
+            first = number == 1 and step.past.trace is None and step.past.attempt is None
+            return first and self._are_small(job.inputs)
+        short = exit.finished - exit.started < _BRIEF_S
+        return exit.code == 0 and short and self._are_small(job.outputs)
+
+    def _are_small(self, files: Iterable[Input | Output]) -> bool:
+        return all(self._disk.is_small(file.path) for file in files)
+
     def judges(self, step: Step) -> bool:
         return step.decision is Decision.MAY_RUN
 
@@ -171,7 +192,8 @@ class Work:
         # In this order: at no instant is there a marker whose outputs may be changing, nor a job
         # without a marker of which nothing is known, nor what another build left under our key.
         cleared = spec.is_shell or goes_on
-        self._store.write_attempt(job.name, opened if cleared else replace(opened, build_key=""))
+        intent = opened if cleared else replace(opened, build_key="")
+        self._store.write_attempt(job.name, intent, first=fresh)
         notes: tuple[str, ...] = ()
         if number == 1 and not fresh:
             notes = self._reuse.make_way(step, build_key)
@@ -305,7 +327,7 @@ class Work:
     def _begin_log(self, job: Job, number: int, began: float) -> str:
         self._store.rotate_log(job.name)
         log = self._store.paths.log(job.name)
-        at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(began))
+        at = _moment(int(began))
         line = f"# run {self._run_id}, attempt {number}, started {at}\n"
         self._store.files.append(log, line.encode())
         return log
@@ -444,6 +466,11 @@ class Work:
                 if trace.job not in self._traces:
                     self._store.keep(trace)
             self._store.write_index(reported)
+
+
+@lru_cache(maxsize=2)
+def _moment(at: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
 
 
 def _told(ending: Ending) -> str:

@@ -102,7 +102,9 @@ class Store(Traces):
 
         Returns whether there was no state folder, and so nothing of an earlier attempt in it.
         """
-        self.files.make_folder(self.paths.job_folder(job))
+        folder = self.paths.job_folder(job)
+        if not os.path.isdir(folder):
+            self.files.make_folder(folder)
         return self.files.make_folder(self.paths.job_state(job))
 
     def copy_config(self, job: str, source: str, expected: Stamp | None = None) -> str:

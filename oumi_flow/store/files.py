@@ -9,11 +9,11 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
 from oumi_flow.disk import atomic_write
+from oumi_flow.encoding import encoder
 from oumi_flow.errors import BAD_WORKFLOW, JOBS_FAILED, LOCKED, FlowError
 from oumi_flow.model import FORMAT
 from oumi_flow.store.paths import STATE
@@ -41,20 +41,28 @@ _ADVICE = {
 }
 
 
-@contextmanager
-def told(path: str, doing: str, exit_code: int = JOBS_FAILED) -> Iterator[None]:
+class told:
     """Turn an OSError into a FlowError: `doing` is like "write"."""
-    try:
-        yield
-    except OSError as error:
+
+    # Entered many times a job, and cheaper so than as a generator.
+    __slots__ = ("_doing", "_exit_code", "_path")
+
+    def __init__(self, path: str, doing: str, exit_code: int = JOBS_FAILED) -> None:
+        self._path, self._doing, self._exit_code = path, doing, exit_code
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if not isinstance(error, OSError):
+            return
         # When something is renamed onto a folder, that folder is what is in the way.
         in_the_way = error.filename2 if error.errno in (errno.EISDIR, errno.ENOTEMPTY) else None
         where = in_the_way or error.filename
-        where = where if isinstance(where, str) else path
+        where = where if isinstance(where, str) else self._path
         raise FlowError(
-            f"{where}: cannot {doing}: {error.strerror or error}",
+            f"{where}: cannot {self._doing}: {error.strerror or error}",
             hint=_ADVICE.get(error.errno or 0, ""),
-            exit_code=exit_code,
+            exit_code=self._exit_code,
         ) from error
 
 
@@ -128,6 +136,24 @@ class Files:
         if not whole:
             self.write(path, data)
 
+    def write_new(self, path: str, data: bytes) -> None:
+        """As `write`, of a file that was not there: it may be found empty, by a crash too.
+
+        Without the rename, as for some a file that says nothing is as good as none.
+        """
+        self._ask_leave()
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        try:
+            descriptor = os.open(path, flags, self.mode)
+            try:
+                whole = os.write(descriptor, data) == len(data)
+            finally:
+                os.close(descriptor)
+        except OSError:
+            whole = False
+        if not whole:
+            self.write(path, data)
+
     def append(self, path: str, data: bytes) -> None:
         """Add to the end of a file in one write. Raises FlowError."""
         self._ask_leave()
@@ -192,4 +218,4 @@ def _plain(value: Any) -> Any:
     return dict(value)
 
 
-_encode = json.JSONEncoder(separators=(",", ":"), default=_plain).encode  # made once, not per call
+_encode = encoder(_plain)

@@ -168,9 +168,11 @@ class Traces:
         self.behind = True
         self._index().pop(job, None)
 
-    def write_attempt(self, job: str, attempt: LastAttempt, handle: Any = None) -> None:
+    def write_attempt(
+        self, job: str, attempt: LastAttempt, handle: Any = None, *, first: bool = False
+    ) -> None:
         """Record the latest attempt. A handle already recorded for the same token is kept, but of
-        one that is done.
+        one that is done. `first`: there is no record of an earlier one.
 
         To be called before the attempt is submitted and once it has ended, not in between: that
         time belongs to the supervisor, which adds the handle. Of one that is done the marker
@@ -187,6 +189,8 @@ class Traces:
         data = to_json({"format": FORMAT, **record})
         if attempt.state == "done":
             self._files.overwrite(path, data)
+        elif first:
+            self._files.write_new(path, data)
         else:
             self._files.write(path, data)
 

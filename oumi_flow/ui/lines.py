@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache, lru_cache
 
 from oumi_flow.board import Board, JobRow, key_metrics
 from oumi_flow.board.outlook import TimeLeft, time_left
@@ -236,10 +237,11 @@ class Teller:
         return lead if lead + 28 <= self._theme.width else _STATE_COLUMN + 4
 
 
-def _state(word: str, style: str = "") -> Line:
+@cache
+def _state(word: str, style: str = "") -> tuple[Span, Span]:
     """The column of states: right-aligned, so that the names begin in one line."""
     style = style or STATE_STYLE.get(word, "")
-    return [(style, cells.pad(word, _STATE_COLUMN, right=True)), ("", "  ")]
+    return (style, cells.pad(word, _STATE_COLUMN, right=True)), ("", "  ")
 
 
 # -- pieces that every view shares --------------------------------------------------------
@@ -247,6 +249,11 @@ def _state(word: str, style: str = "") -> Line:
 
 def clock(at: float) -> str:
     """The local time of day."""
+    return _clock(int(at))
+
+
+@lru_cache(maxsize=2)
+def _clock(at: int) -> str:
     return time.strftime("%H:%M:%S", time.localtime(at))
 
 

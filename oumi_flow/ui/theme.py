@@ -97,7 +97,9 @@ class Theme:
         return f"\x1b[{code}m{text}\x1b[0m" if code and text else text
 
     def render(self, line: Iterable[Span]) -> str:
-        return "".join(self.paint(style, text) for style, text in line).rstrip()
+        if not self.color:
+            return self.text("".join([text for _, text in line])).rstrip()
+        return "".join([self.paint(style, text) for style, text in line]).rstrip()
 
 
 def theme_of(stream: TextIO, environ: Mapping[str, str] | None = None) -> Theme:

@@ -62,17 +62,16 @@ def calls_of(space: Space, root: Path, jobs: int) -> Counter[str]:
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
-def test_a_small_job_costs_one_process_three_renames_and_no_more(
-    space: Space, tmp_path: Path
-) -> None:
+def test_a_small_job_costs_one_process_one_rename_and_no_more(space: Space, tmp_path: Path) -> None:
     space.write("data.txt", "x\n")
     # The first one also makes what is there once for all runs.
     _, few, many = (calls_of(space, tmp_path, jobs) for jobs in (1, 10, 30))
     each = {call: (many[call] - few[call]) / 20 for call in few | many}
     assert each["execve"] == 1, each  # no shell
-    assert each["renames"] == 3, each  # attempt.json, exit.json, done.json
+    assert each["renames"] == 1, each  # done.json
     assert each["mkdir"] == 2, each
     assert each["forks"] <= 1.3, each  # its supervisor had another before; one more now and then
     assert each["creates"] <= 6.1, each  # those three, what the job makes, its log by two hands
     assert each["reads"] <= 12, each  # three of them before the run, to see what was there
-    assert each.get("unlink", 0) == each.get("fsync", 0) == each.get("threads", 0) == 0, each
+    assert each.get("unlink", 0) == each.get("fsync", 0) == 0, each
+    assert each.get("threads", 0) <= 0.5, each  # none, but where tracing makes files slow: a crew

@@ -20,6 +20,7 @@ FLOORS: dict[str, int] = {
     "__init__": 0,  # the version
     "model": 1,
     "content": 1,
+    "encoding": 1,
     "errors": 1,
     "text": 1,
     "verbs": 2,

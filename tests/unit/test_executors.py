@@ -18,7 +18,7 @@ from oumi_flow.executors.local import LocalExecutor
 from oumi_flow.executors.mask import Masker
 from oumi_flow.executors.memory_killer import MemoryKiller
 from oumi_flow.executors.processes import boot_id, read_process
-from oumi_flow.executors.state_dir import Refused, StateDir
+from oumi_flow.executors.state_dir import Refused, StateDir, to_text
 
 # Few letters, so that secrets overlap, contain each other and repeat themselves.
 few_letters = st.text("ab", min_size=6, max_size=9).map(str.encode)
@@ -76,7 +76,7 @@ def intend(folder: Path, token: str = "t1", mode: int = 0o644) -> StateDir:
 def test_a_claimed_attempt_keeps_its_intent_and_its_mode(tmp_path: Path) -> None:
     state = intend(tmp_path, mode=0o600)
     state.claim("t1", {"token": "t1", "pid": 7})
-    state.write("exit.json", {"token": "t1", "code": 0})
+    state.write("exit.json", to_text({"token": "t1", "code": 0}))
     state.close()
     told = json.loads((tmp_path / "attempt.json").read_text())
     assert told == {
@@ -193,7 +193,7 @@ def test_the_memory_killer_is_counted_where_it_counts(
     root = "/docker/f" if "docker" in cgroup else "/"
     killer = kernel(tmp_path, cgroup, mounts.replace("ROOT", root), dict([counter]))
     assert (killer.scope, killer.count()) == (scope, 2)
-    (tmp_path / counter[0]).unlink()
+    (tmp_path / counter[0]).write_text("")
     assert killer.count() is None
 
 

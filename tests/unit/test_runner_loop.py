@@ -167,7 +167,7 @@ class Bench:
             work=self,
             leasing=Leasing(self.pool, made),
             pilot=self,
-            defer=lambda call, instead: self.calls.append((call, instead)),
+            defer=lambda call, instead, brief=False: self.calls.append((call, instead)),
             tell=self.events.append,
             watch=self,
             options=made,
@@ -178,6 +178,9 @@ class Bench:
         self.loop.advance()
 
     # the worker
+    def is_brief(self, step: Step, number: int, exit: Exit | None = None) -> bool:
+        return False
+
     def judges(self, step: Step) -> bool:
         return step.decision is Decision.MAY_RUN
 

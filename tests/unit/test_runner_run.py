@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import pytest
@@ -40,6 +41,7 @@ from oumi_flow.model import (
 )
 from oumi_flow.planner import plan as make_plan
 from oumi_flow.runner import Options, StopFlag, Teller, Watch, Work, recover, run
+from oumi_flow.runner.crew import Crew, Moments
 from oumi_flow.store import Store
 from oumi_flow.tokens import Gpu, TokenPool
 
@@ -171,7 +173,11 @@ class InProcess:
     ) -> tuple[dict[str, Exit], bool]:
         if self.fault is not None:
             raise self.fault
-        exit = self._done.get()
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        try:
+            exit = self._done.get(timeout=left)
+        except Empty:
+            exit = None
         return ({exit.token: exit} if exit is not None else {}), True
 
     def cancel(self, handles: Sequence[Handle], grace: float, now: bool = False) -> None:
@@ -386,6 +392,41 @@ def test_many_jobs_at_once_never_exceed_the_slots() -> None:
     one.heard = heard
     assert one.go().counts == {"done": 60}
     assert most <= 3
+
+
+def test_moments_that_take_long_are_for_the_workers_for_a_while() -> None:
+    clock = [100.0]
+    moments = Moments(lambda: clock[0])
+
+    def call(seconds: float) -> Callable[[], None]:
+        return lambda: clock.__setitem__(0, clock[0] + seconds)
+
+    for seconds in (0.001, 0.5):
+        moments.put(call(seconds))
+    said = [(moments.spend_one(), moments.are_short, moments.are_over) for _ in range(3)]
+    assert said == [(True, True, False), (True, False, True), (False, False, True)]
+    clock[0] += 10.0
+    assert moments.are_short
+
+
+def test_small_jobs_need_no_thread_and_large_files_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Callable[[], None]] = []
+    submit = Crew.submit
+
+    def counted(crew: Crew, call: Callable[[], None]) -> None:
+        calls.append(call)
+        submit(crew, call)
+
+    monkeypatch.setattr(Crew, "submit", counted)
+    monkeypatch.setattr("oumi_flow.runner.crew._LONG", float("inf"))  # however busy this machine is
+    Path("small").write_text("x")
+    Path("large").write_bytes(bytes(1 << 20))
+    small = Run(shell("a", reads=[("small", "")]), shell("b", "true", "a"), executor=InProcess())
+    assert small.go().counts == {"done": 2}
+    assert not calls
+    large = Run(shell("c", reads=[("large", "")]), executor=InProcess(), run_id="R2")
+    assert large.go().state == "done"
+    assert calls
 
 
 # -- with real processes ------------------------------------------------------------------------
