@@ -266,17 +266,15 @@ def _chosen_keys(
 
 
 def input_values(
-    merged: Mapping[str, Any],
+    flat: Mapping[str, Any],
     spec: VerbSpec,
     others: Sequence[str] = (),
-    file: ConfigFile | None = None,
 ) -> list[tuple[str, str]]:
-    """(key, value) of each config key that may name a local input and holds text.
+    """(key, value) of each key of a flat config that may name a local input and holds text.
 
     `others` are the args that are no config keys, for verbs that read an input from one of
     their own options (`--input` of judge). Whether a value is a path is not asked here.
     """
-    flat = flatten(merged, file)
     wanted = _wanted_keys(tuple(flat), spec.input_keys)
     found = [(key, flat[key]) for key in wanted if flat[key] and isinstance(flat[key], str)]
     options = [key for key in spec.input_keys if key.startswith("--")]

@@ -17,7 +17,7 @@ from oumi_flow.load.making import MARK, MARKS, Making, Workshop
 from oumi_flow.load.places import Made, PlaceIndex
 from oumi_flow.load.template import Ref, Text
 from oumi_flow.load.yaml_source import Node
-from oumi_flow.model import Counts, Input
+from oumi_flow.model import EMPTY, Counts, Input
 from oumi_flow.verbs.places import inside, to_base, to_workdir
 from oumi_flow.verbs.table import VerbSpec
 
@@ -58,6 +58,7 @@ class Reader:
         self.session = workshop.session
         self.index = index
         self._exists: dict[str, bool] = {}
+        self._nobodys: set[str] = set()  # paths of which no job makes anything
 
     def read(self, making: Making) -> Reading:
         """All inputs of a job, in an order that does not hang on the order of keys."""
@@ -141,20 +142,21 @@ class Reader:
     def _config(self, making: Making, reading: Reading) -> None:
         """Config keys that name files, folders, or what other jobs make."""
         spec = making.spec
-        reading.flat = flatten(making.canon_merged, making.file)
+        flat = reading.flat = flatten(making.merged, making.file)
+        wanted = sorted(input_values(flat, spec, making.others))
+        if making.canon_merged is not making.merged:
+            reading.flat = flatten(making.canon_merged, making.file)
         reading.others = list(making.canon_others)
-        wanted = sorted(input_values(making.merged, spec, making.others, making.file))
         for key, value in wanted:
             if "://" in value:
                 continue
             path = to_base(value, making.workdir)
-            found, below = self.index.find(path, making.name)
+            found, below, makers = self._who_makes(path, making)
             if found is None:
-                self._local(making, key, value, path, reading)
+                self._local(making, key, value, path, makers, reading)
                 continue
             if isinstance(found, Made) and found.job == making.name:
                 continue  # a job's own place is no input
-            where = self._key_where(making, key)
             if isinstance(found, list):
                 if len(found) > 1:
                     names = ", ".join(found[:4]) + (", …" if len(found) > 4 else "")
@@ -162,7 +164,7 @@ class Reader:
                         Problem(
                             f'{key}: "{value}" is the place that the configs of several jobs '
                             f"name: {names}",
-                            where,
+                            self._key_where(making, key),
                             f"say which: ${{{{ jobs.{found[0]}.output_dir }}}}",
                         )
                     )
@@ -197,9 +199,30 @@ class Reader:
             f"{key}={canon}" if word.startswith(f"{key}=") else word for word in reading.others
         ]
 
-    def _local(self, making: Making, key: str, value: str, path: str, reading: Reading) -> None:
-        """A value that no job makes: an input when it is there, else perhaps a name on a hub."""
+    def _who_makes(
+        self, path: str, making: Making
+    ) -> tuple[Made | list[str] | None, str, Mapping[str, str]]:
+        """What `PlaceIndex.find` says of a path; where it is no job, who makes a part of it."""
+        if path in self._nobodys:
+            return None, "", EMPTY
+        found, below = self.index.find(path, making.name)
+        if isinstance(found, Made):
+            return found, below, EMPTY
         makers = self.index.makers(path)
+        if found is None and not makers:
+            self._nobodys.add(path)
+        return found, below, makers
+
+    def _local(
+        self,
+        making: Making,
+        key: str,
+        value: str,
+        path: str,
+        makers: Mapping[str, str],
+        reading: Reading,
+    ) -> None:
+        """A value that no job makes: an input when it is there, else perhaps a name on a hub."""
         if making.name in makers:  # a folder around everything: no job can wait for itself
             makers = {}
         if makers or self._is_there(path):
@@ -239,7 +262,7 @@ class Reader:
                     reading.named.add(ref.job)
             if any(ref.what == "log" for ref in text.refs):
                 return
-        found, below = self.index.find(path, making.name)
+        found, below, makers = self._who_makes(path, making)
         if isinstance(found, Made) and found.job == making.name:
             self.session.fault(node, f'inputs: "{path}" is an output of the job itself')
             return
@@ -249,7 +272,6 @@ class Reader:
                 reading.implied.append(other.name)
             self._of_upstream(other, found.below(below), reading)
             return
-        makers = self.index.makers(path)
         if making.name in makers:
             own = self._shown(makers[making.name])
             self.session.fault(
@@ -354,7 +376,8 @@ def needs_input(spec: VerbSpec, making: Making) -> str:
     key = REQUIRED_INPUT.get(spec.name, "")
     if not key or making.file is None:
         return ""
-    given = {name for name, _ in input_values(making.merged, spec, making.others, making.file)}
+    flat = flatten(making.merged, making.file)
+    given = {name for name, _ in input_values(flat, spec, making.others)}
     return "" if key in given else key
 
 

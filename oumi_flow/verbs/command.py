@@ -24,7 +24,7 @@ class Arg(NamedTuple):
     """One entry of `args`: an override of a config key, or an option of the verb itself."""
 
     key: str  # without dashes
-    value: str | None  # None: a flag
+    value: str | None
     option: CliOption | None = None
 
     @property
@@ -62,11 +62,6 @@ def parse_args(args: Sequence[str], spec: VerbSpec) -> tuple[Arg, ...]:
 
     Raises FlowError for an entry that is neither an override nor an option of the verb.
     """
-    return _parsed(tuple(args), spec)
-
-
-@lru_cache(maxsize=64)  # one job's are asked for at every step that it takes
-def _parsed(args: tuple[str, ...], spec: VerbSpec) -> tuple[Arg, ...]:
     found: list[Arg] = []
     words = [str(word).strip() for word in args]
     at = 0
@@ -74,35 +69,42 @@ def _parsed(args: tuple[str, ...], spec: VerbSpec) -> tuple[Arg, ...]:
         word, at = words[at], at + 1
         if not word:
             continue
-        name, equals, value = word.partition("=")
-        if len(name.split()) > 1:
-            # `--key value` in one string; the value may hold signs of equality.
-            name, value = word.split(None, 1)
-            equals = "="
-        name, value = name.strip(), value.strip()
-        dashed = name if name.startswith("-") else f"--{name}"
-        if dashed in _NOT_ARGS:
-            raise FlowError(f'args: "{word}" cannot be given here', hint=_NOT_ARGS[dashed])
-        option = spec.option(dashed)
-        if option is not None and not option.takes_value:
-            if dashed == option.negative:
-                value = "false" if not equals or value.lower() not in _NO else "true"
-            elif not equals:
-                value = "true"
-            found.append(Arg(option.name.lstrip("-"), value, option))
-            continue
-        key = name.lstrip("-")
-        if option is None and not _names_a_key(name, key):
-            raise FlowError(
-                f'args: "{word}" is neither an override nor an option of {spec.name}',
-                hint="write key=value, for example training.max_steps=100",
-            )
-        if not equals:
+        arg = _parsed(word, spec)
+        if arg.value is None:
             if at >= len(words) or words[at].startswith("--"):
                 raise FlowError(f'args: "{word}" has no value', hint="write key=value")
-            value, at = words[at], at + 1
-        found.append(Arg(option.name.lstrip("-") if option else key, value, option))
+            arg, at = arg._replace(value=words[at]), at + 1
+        found.append(arg)
     return tuple(found)
+
+
+@lru_cache(maxsize=10_000)  # the jobs of a sweep have much the same words, and take several steps
+def _parsed(word: str, spec: VerbSpec) -> Arg:
+    """One word of `args`; no value where that is the next word."""
+    value: str | None
+    name, equals, value = word.partition("=")
+    if len(name.split()) > 1:
+        # `--key value` in one string; the value may hold signs of equality.
+        name, value = word.split(None, 1)
+        equals = "="
+    name, value = name.strip(), value.strip()
+    dashed = name if name.startswith("-") else f"--{name}"
+    if dashed in _NOT_ARGS:
+        raise FlowError(f'args: "{word}" cannot be given here', hint=_NOT_ARGS[dashed])
+    option = spec.option(dashed)
+    if option is not None and not option.takes_value:
+        if dashed == option.negative:
+            value = "false" if not equals or value.lower() not in _NO else "true"
+        elif not equals:
+            value = "true"
+        return Arg(option.name.lstrip("-"), value, option)
+    key = name.lstrip("-")
+    if option is None and not _names_a_key(name, key):
+        raise FlowError(
+            f'args: "{word}" is neither an override nor an option of {spec.name}',
+            hint="write key=value, for example training.max_steps=100",
+        )
+    return Arg(option.name.lstrip("-") if option else key, value if equals else None, option)
 
 
 def _names_a_key(name: str, key: str) -> bool:

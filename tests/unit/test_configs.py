@@ -398,7 +398,7 @@ deepspeed: {deepspeed_config_path: ds.json}
 
 
 def test_keys_that_may_name_an_input() -> None:
-    assert dict(input_values(read(TRAIN_CONFIG), TRAIN)) == {
+    assert dict(input_values(flatten(read(TRAIN_CONFIG)), TRAIN)) == {
         "model.model_name": "tiny-model",
         "model.tokenizer_name": "tok",
         "data.train.datasets[0].dataset_name": "text_sft_jsonl",
@@ -441,7 +441,7 @@ def test_keys_that_may_name_an_input() -> None:
 )
 def test_inputs_of_each_verb(name: str, text: str, args: list[str], found: dict[str, str]) -> None:
     config, others = merge(read(text), args, verb(name))
-    assert dict(input_values(config, verb(name), others)) == found
+    assert dict(input_values(flatten(config), verb(name), others)) == found
 
 
 @pytest.mark.parametrize(
