@@ -104,7 +104,7 @@ def _check_flags(options: argparse.Namespace) -> None:
 def _nothing_to_do(plan: Plan, opened: Opened, options: argparse.Namespace) -> int:
     """One line, and newer stamps kept where only those had changed. No lock, thread or folder."""
     orphans = _new_orphans(plan, opened)
-    if plan.refreshed or opened.store.behind or orphans:
+    if opened.part is None and (plan.refreshed or opened.store.behind or orphans):
         _keep_stamps(plan, opened)
     if options.json:
         from oumi_flow.commands.planning import plan_events

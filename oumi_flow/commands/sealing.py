@@ -114,7 +114,7 @@ def seal_dry_run(plan: Plan, opened: Opened, options: argparse.Namespace, text: 
     """
     stream = seal.stream_of()
     shared = options.cache_dir or opened.workflow.cache_dir
-    if not stream or shared or plan.orphans or not can_seal(opened, options):
+    if not stream or shared or plan.orphans or opened.part or not can_seal(opened, options):
         return
     try:
         looks = _Looks(opened)
