@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from functools import cache
 from typing import Any, ClassVar
 
+from oumi_flow.dataclass import dataclass
 from oumi_flow.encoding import encoder
 from oumi_flow.model import FORMAT
 

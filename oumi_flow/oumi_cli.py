@@ -12,11 +12,13 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from oumi_flow.errors import FlowError
 from oumi_flow.verbs.keys import OumiKeys
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FORMAT = 1
 ASK_TIMEOUT = 300.0  # seconds; a cold import on a busy machine took more than a minute
@@ -145,6 +147,8 @@ def oumi_version(command: Command) -> str:
 
 
 def _dist_info(command: Command) -> Path | None:
+    from pathlib import Path
+
     homes = [Path(command[0]).parent.parent]
     python = python_of(command)
     if python:
@@ -177,6 +181,8 @@ def ask_keys(command: Command, cache: str | Mapping[str, str]) -> OumiKeys | Non
     A failure is kept for an hour, a timeout is not.
     """
     cache_dir = cache if isinstance(cache, str) else cache_folder(cache)
+    from pathlib import Path
+
     python = python_of(command)
     if python is None:
         return None
@@ -214,7 +220,8 @@ def _ask(python: str) -> dict[str, Any] | None:
 
     from oumi_flow import oumi_ask
 
-    source = Path(oumi_ask.__file__).read_text(encoding="utf-8")
+    with open(oumi_ask.__file__, encoding="utf-8") as file:
+        source = file.read()
     # Offline, silent and without GPUs: a question about names must not start anything.
     env = {
         **os.environ,

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from statistics import median
 from typing import TYPE_CHECKING, Literal
 
 from oumi_flow.board import Board
+from oumi_flow.dataclass import dataclass
 from oumi_flow.model import EMPTY, Decision, JobState
 
 if TYPE_CHECKING:
@@ -111,6 +110,8 @@ def _typical(
 
     From this run, what runs now at its own pace included, and from earlier ones.
     """
+    from statistics import median
+
     known: dict[tuple[str, str], list[float]] = {}
     for row in board.rows.values():
         seconds = row.took if row.state is _S.DONE else row.expected

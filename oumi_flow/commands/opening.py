@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from oumi_flow.dataclass import dataclass
 from oumi_flow.errors import FlowError
 from oumi_flow.model import Job, LastAttempt, Plan, Stamp, Workflow
 

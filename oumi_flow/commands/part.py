@@ -11,9 +11,9 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from oumi_flow.dataclass import dataclass
 from oumi_flow.errors import FlowError
 from oumi_flow.model import Decision, Plan, Stamp
 from oumi_flow.seal import Look, OtherError

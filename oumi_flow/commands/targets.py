@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from oumi_flow.dataclass import dataclass
 from oumi_flow.errors import FlowError
 
 if TYPE_CHECKING:

@@ -9,10 +9,11 @@ how it ended in `exit.json` whether or not anybody still listens.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from functools import cache
 from typing import Any, Protocol
 
+from oumi_flow.dataclass import dataclass
 from oumi_flow.errors import FlowError
 
 # In the environment of every process of a job, so that its remnants can be told by it.

@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
+from oumi_flow.dataclass import dataclass
 from oumi_flow.graph import topological_order, transitive_reduction
 
 FOLD_ABOVE = 24  # jobs; more of them and families become one node each

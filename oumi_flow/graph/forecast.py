@@ -6,9 +6,9 @@ Knows names, seconds, slots and GPUs as numbers; not who runs, nor what anything
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 
+from oumi_flow.dataclass import dataclass
 from oumi_flow.graph import downstream, remaining_path
 
 

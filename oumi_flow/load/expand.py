@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from oumi_flow.dataclass import dataclass
 from oumi_flow.errors import FlowError, Problem, Where, WorkflowErrors
 from oumi_flow.load import schema
 from oumi_flow.load.entry import Entry

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from oumi_flow.dataclass import dataclass
 from oumi_flow.errors import FlowError, Problem, WorkflowErrors
 from oumi_flow.load.config_file import ConfigFile, read_config_file
 from oumi_flow.load.configs import ArgProblem, merge, own_place

@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from fnmatch import fnmatchcase
 from operator import itemgetter
 from typing import NamedTuple
 
+from oumi_flow.dataclass import dataclass
 from oumi_flow.disk import is_glob
 from oumi_flow.model import Counts
 from oumi_flow.verbs.places import inside

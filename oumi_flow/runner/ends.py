@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from oumi_flow.diagnose import diagnose
 from oumi_flow.executors.base import Exit
 from oumi_flow.model import Job
 from oumi_flow.runner.terms import Ending
@@ -36,6 +35,8 @@ def end_of(job: Job, exit: Exit, log: str, ending: Ending | None) -> End | None:
         return End("failed", words, words)
     if exit.cancelled:
         return End("cancelled", "", "cancelled")
+    from oumi_flow.diagnose import diagnose  # its patterns take a while to compile
+
     detail = f"exit {exit.code}" if exit.signal is None else f"killed by signal {exit.signal}"
     found = diagnose(
         log,

@@ -8,9 +8,9 @@ else's do is tried again soon, how soon the pool says.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from oumi_flow.dataclass import dataclass
 from oumi_flow.model import Decision, GpuRequest, Job, Step
 from oumi_flow.runner.terms import Lease, Options
 from oumi_flow.schedule.machine import Hold, Machine

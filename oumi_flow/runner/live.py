@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from oumi_flow.dataclass import dataclass
 from oumi_flow.events import JobFinished, JobStarted
 from oumi_flow.executors.base import Handle
 from oumi_flow.model import JobState, Outcome, Step

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
 
+from oumi_flow.dataclass import dataclass
 from oumi_flow.model import Progress, Step
 from oumi_flow.progress import Follower, follower
 from oumi_flow.runner.terms import Prepared

@@ -6,9 +6,9 @@ Bounded in simulated starts, not by a clock, so that the same jobs get the same 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from random import Random
 
+from oumi_flow.dataclass import dataclass
 from oumi_flow.schedule.line import Rank
 from oumi_flow.schedule.play import Play
 from oumi_flow.schedule.rules import ORDERS, JobSet, longest_path, ranks

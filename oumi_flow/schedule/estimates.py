@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from statistics import median
 from typing import NamedTuple
 
 from oumi_flow.graph import remaining_path
 from oumi_flow.model import Decision, Step
 from oumi_flow.schedule.line import Rank
 from oumi_flow.verbs import verb
+
+
+def _median(times: list[float]) -> float:
+    from statistics import median  # loads a dozen modules, for who has no guess of its own
+
+    return median(times)
 
 
 def _usual(name: str) -> float:
@@ -40,7 +45,7 @@ def estimate(steps: Iterable[Step]) -> Estimates:
     for step in steps:
         if step.expected is not None:
             times.setdefault(step.job.verb, []).append(step.expected)
-    medians = {verb: median(found) for verb, found in times.items()}
+    usual: dict[str, float] = {}  # by verb
     seconds: dict[str, float] = {}
     known = guessed = 0.0
     for step in steps:
@@ -48,9 +53,9 @@ def estimate(steps: Iterable[Step]) -> Estimates:
             taken = 0.0
         elif step.expected is None:
             name = step.job.verb
-            if name not in medians:
-                medians[name] = _usual(name)
-            taken = medians[name]
+            if name not in usual:
+                usual[name] = _median(times[name]) if name in times else _usual(name)
+            taken = usual[name]
             if times:
                 guessed += taken
         else:

@@ -6,9 +6,9 @@ Knows expected seconds; no clock, process or lock.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from heapq import heappop, heappush
 
+from oumi_flow.dataclass import dataclass
 from oumi_flow.model import GpuRequest
 from oumi_flow.schedule.line import Line, Rank, admit
 from oumi_flow.schedule.machine import Hold, Machine

@@ -7,8 +7,8 @@ handful of them; `choose` tries them out.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from oumi_flow.dataclass import dataclass
 from oumi_flow.model import GpuRequest
 from oumi_flow.schedule.line import Rank
 

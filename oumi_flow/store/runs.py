@@ -7,9 +7,10 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from typing import Any
 
+from oumi_flow.dataclass import dataclass
 from oumi_flow.errors import FlowError
 from oumi_flow.store.files import Files, read_json
 from oumi_flow.text import did_you_mean

@@ -10,7 +10,9 @@ tokens do not lie idle for one that has only just come.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+
+from oumi_flow.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ import json
 import os
 import stat
 import time
-from dataclasses import dataclass
 
+from oumi_flow.dataclass import dataclass
 from oumi_flow.errors import FlowError
 
 # Where a lock is not seen by all hosts, or lost with a connection.

@@ -8,8 +8,8 @@ Knows nothing of GPUs and which tokens are free.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 
+from oumi_flow.dataclass import dataclass
 from oumi_flow.model import GpuRequest
 from oumi_flow.tokens.tickets import Place, Queue, Ticket
 

@@ -22,8 +22,8 @@ import secrets
 import stat
 import time
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 
+from oumi_flow.dataclass import dataclass
 from oumi_flow.errors import FlowError
 from oumi_flow.tokens.locks import is_same_file, make_shared_folder, open_lock
 

@@ -7,11 +7,11 @@ Knows nothing of rich, threads or terminals.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import islice
 
 from oumi_flow.board import Board, JobRow, key_metrics
 from oumi_flow.board.outlook import TimeLeft
+from oumi_flow.dataclass import dataclass
 from oumi_flow.model import EMPTY, JobState, Progress
 from oumi_flow.text import duration
 from oumi_flow.ui import cells

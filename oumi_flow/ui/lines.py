@@ -11,11 +11,11 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import cache, lru_cache
 
 from oumi_flow.board import Board, JobRow, key_metrics
 from oumi_flow.board.outlook import TimeLeft, time_left
+from oumi_flow.dataclass import dataclass
 from oumi_flow.events import (
     Event,
     JobFinished,

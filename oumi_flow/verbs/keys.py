@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from oumi_flow.dataclass import dataclass
 from oumi_flow.errors import Problem, Where
 from oumi_flow.text import nearest
 

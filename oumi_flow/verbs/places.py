@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from oumi_flow.dataclass import dataclass
 from oumi_flow.verbs.command import parse_args
 from oumi_flow.verbs.table import VerbSpec
 

@@ -18,6 +18,7 @@ PACKAGE = Path(__file__).parents[2] / "oumi_flow"
 
 FLOORS: dict[str, int] = {
     "__init__": 0,  # the version
+    "dataclass": 0,
     "model": 1,
     "content": 1,
     "encoding": 1,

@@ -15,9 +15,9 @@ import secrets
 import stat as modes
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from hashlib import blake2b
 
+from oumi_flow.dataclass import dataclass
 from oumi_flow.model import FORMAT, Trace
 from oumi_flow.store.files import Files, parse, to_json
 from oumi_flow.store.records import trace_from_json, trace_to_json

@@ -13,9 +13,9 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from hashlib import blake2b
 
+from oumi_flow.dataclass import dataclass
 from oumi_flow.errors import FlowError
 from oumi_flow.model import Trace
 from oumi_flow.store.cache import entry

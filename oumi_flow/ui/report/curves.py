@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
+from oumi_flow.dataclass import dataclass
 from oumi_flow.metrics import best_of
 from oumi_flow.text import count
 from oumi_flow.ui import cells

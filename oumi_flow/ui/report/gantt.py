@@ -6,9 +6,9 @@ Rows are made from spans and then drawn; both are pure. An attempt is a bar, a w
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from oumi_flow.board import Board
+from oumi_flow.dataclass import dataclass
 from oumi_flow.text import count, duration
 from oumi_flow.ui import cells
 from oumi_flow.ui.report import axis, marks

@@ -6,9 +6,9 @@ A board keeps a job's latest attempt; a timeline needs them all. Pure.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from oumi_flow.board import Board
+from oumi_flow.dataclass import dataclass
 from oumi_flow.events import Event, JobFinished, JobQueued, JobRetrying, JobStarted
 from oumi_flow.model import JobState
 

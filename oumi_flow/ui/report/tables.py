@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from oumi_flow.board import key_metrics
+from oumi_flow.dataclass import dataclass
 from oumi_flow.metrics import best_of
 from oumi_flow.text import count
 from oumi_flow.ui.lines import number

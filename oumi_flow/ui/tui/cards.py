@@ -6,10 +6,10 @@ Pure: a board's row and what else is known of the job in, lines of styled text o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import isfinite
 
 from oumi_flow.board import Board, JobRow, key_metrics
+from oumi_flow.dataclass import dataclass
 from oumi_flow.model import EMPTY, Decision, JobState, Progress
 from oumi_flow.text import duration, ordinal
 from oumi_flow.ui import cells

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import groupby, pairwise
 
+from oumi_flow.dataclass import dataclass
 from oumi_flow.ui import cells
 from oumi_flow.ui.theme import Line, Theme
 

@@ -6,8 +6,7 @@ are wrapped, at a row of that line; so it stays where it is however the log grow
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from oumi_flow.dataclass import dataclass
 from oumi_flow.ui import cells
 from oumi_flow.ui.tui.log_errors import kind_of
 from oumi_flow.ui.tui.log_index import LogIndex, LogLine

@@ -1,0 +1,69 @@
+"""`dataclass` as everybody knows it, but for when its methods are compiled: at their first use.
+
+The standard one compiles six methods a class when a module is imported, which takes half a
+millisecond. A run has a hundred classes, and of most it never makes an object.
+
+Imports the standard library only. It takes `frozen`, `slots` and `eq`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dataclasses import dataclass as dataclass
+else:
+    import dataclasses
+
+    def dataclass(*, frozen: bool = False, slots: bool = False, eq: bool = True):
+        """A class decorator; see `dataclasses.dataclass`."""
+
+        def decorate(cls: type) -> type:
+            own = {*cls.__dict__, *(() if eq else ("__eq__", "__hash__"))}
+            if not cls.__doc__:
+                cls.__doc__ = cls.__name__  # or the signature would be worked out for it
+            made = dataclasses.dataclass(init=False, repr=False, eq=False, slots=slots)(cls)
+            for name in _LATE:
+                if name not in own:
+                    setattr(made, name, _late(made, name, frozen, own))
+            if frozen:
+                made.__setattr__, made.__delattr__ = _refuse, _refuse
+            elif "__hash__" not in own:
+                made.__hash__ = None
+            return made
+
+        return decorate
+
+
+_LATE = ("__init__", "__repr__", "__eq__", "__hash__")
+
+
+def _late(cls: Any, name: str, frozen: bool, own: set[str]) -> Any:
+    """A method that puts the compiled one into its place, and goes on there."""
+    is_init = name == "__init__"
+    together = ("__init__",) if is_init else _LATE[1:]
+
+    def method(self: Any, *args: Any, **values: Any) -> Any:
+        from dataclasses import fields, make_dataclass
+
+        compiled: Any = make_dataclass(
+            cls.__name__,
+            [(field.name, field.type, field) for field in fields(cls)],
+            namespace={"__doc__": cls.__doc__},  # or a signature would be worked out for it
+            init=is_init,
+            repr=not is_init,
+            eq=not is_init,
+            frozen=frozen,
+        )
+        for each in together:
+            if each not in own:
+                setattr(cls, each, getattr(compiled, each))
+        return getattr(cls, name)(self, *args, **values)
+
+    return method
+
+
+def _refuse(self: object, name: str, *_: object) -> None:
+    from dataclasses import FrozenInstanceError
+
+    raise FrozenInstanceError(f"cannot change {name!r} of a {type(self).__name__}")

@@ -1,0 +1,119 @@
+"""Our dataclasses differ from the standard ones in when methods are compiled, and in nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import FrozenInstanceError, field, fields, replace
+from typing import Any, ClassVar
+
+import pytest
+
+from oumi_flow.dataclass import dataclass as ours
+
+Decorator = Callable[..., Any]
+
+
+def classes(dataclass: Decorator, **options: bool) -> tuple[Any, Any]:
+    @dataclass(**options)
+    class Base:
+        kind: ClassVar[str] = "base"
+        seq: int = field(default=0, kw_only=True)
+
+    @dataclass(**options)
+    class Sub(Base):
+        kind: ClassVar[str] = "sub"
+        name: str
+        tags: list[str] = field(default_factory=list)
+        hidden: int = field(default=1, compare=False, repr=False)
+
+        @property
+        def loud(self) -> str:
+            return self.name.upper()
+
+    return Base, Sub
+
+
+OPTIONS = [{"frozen": True, "slots": True}, {"slots": True}, {"frozen": True}]
+
+
+def outcome(do: Callable[[], object]) -> object:
+    try:
+        return do()
+    except (TypeError, AttributeError) as error:
+        return type(error).__name__
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize(
+    "do",
+    [
+        lambda base, sub: repr(sub("x", ["y"], seq=3)).replace("classes.<locals>.", ""),
+        lambda base, sub: repr(base()),
+        lambda base, sub: sub("x") == sub("x", hidden=2),
+        lambda base, sub: sub("x") == sub("y"),
+        lambda base, sub: sub("x") == base(),
+        lambda base, sub: sub("x") != 1,
+        lambda base, sub: sub(),
+        lambda base, sub: sub("x", unknown=1),
+        lambda base, sub: base(1),
+        lambda base, sub: hash(base(seq=2)) == hash(base(seq=2)),
+        lambda base, sub: hash(sub("x")),
+        lambda base, sub: [f.name for f in fields(sub)],
+        lambda base, sub: replace(sub("x"), name="y").name,
+        lambda base, sub: dataclasses.asdict(sub("x", ["y"])),
+        lambda base, sub: (sub("x").loud, sub.kind, base.kind),
+        lambda base, sub: sub("x").tags is sub("x").tags,
+        lambda base, sub: setattr(sub("x"), "name", "y"),
+        lambda base, sub: delattr(sub("x"), "name"),
+        lambda base, sub: sub.__match_args__,
+        lambda base, sub: hasattr(sub("x"), "__dict__"),
+    ],
+)
+def test_they_do_the_same(options: dict[str, bool], do: Callable[[Any, Any], object]) -> None:
+    same = outcome(lambda: do(*classes(dataclasses.dataclass, **options)))
+    assert outcome(lambda: do(*classes(ours, **options))) == same
+
+
+def test_whatever_comes_first_the_rest_is_there_too() -> None:
+    for first in (repr, hash, lambda each: each == each):
+        base, _ = classes(ours, frozen=True, slots=True)
+        made = base.__new__(base)
+        object.__setattr__(made, "seq", 5)
+        assert first(made)
+        assert base(seq=5) == made
+        with pytest.raises(FrozenInstanceError):
+            made.seq = 6
+
+
+def test_a_method_of_its_own_stays() -> None:
+    @ours(frozen=True)
+    class Own:
+        number: int
+
+        def __eq__(self, other: object) -> bool:
+            return True
+
+        def __hash__(self) -> int:
+            return 7
+
+    assert Own(1) == Own(2)
+    assert hash(Own(1)) == 7
+
+
+def test_without_eq_an_object_is_itself() -> None:
+    @ours(frozen=True, slots=True, eq=False)
+    class Row:
+        name: str
+
+    one = Row("x")
+    assert one == one
+    assert one != Row("x")
+    assert {one: 1}[one] == 1
+
+
+def test_importing_compiles_nothing() -> None:
+    _, sub = classes(ours, frozen=True, slots=True)
+    late = sub.__init__
+    assert sub("x").name == "x"
+    assert sub.__init__ is not late
