@@ -82,9 +82,10 @@ def _tasks(
         expected = row.expected
         pace = ends.get(row.name)
         if expected is None and pace is None:
-            expected = typical.get((row.verb, _stem(row.name)))
-            if expected is None:
-                expected = typical.get((row.verb, ""))
+            if typical:
+                expected = typical.get((row.verb, _stem(row.name)))
+                if expected is None:
+                    expected = typical.get((row.verb, ""))
             guessed += expected is not None
             unknown += expected is None
         seconds = expected or 0.0

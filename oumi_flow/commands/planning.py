@@ -8,18 +8,31 @@ import sys
 import time
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from oumi_flow.events import Event, Planned, Row, RunStarted
 from oumi_flow.model import Plan, Step, Workflow
 
 if TYPE_CHECKING:
     from oumi_flow.commands.opening import Opened
-    from oumi_flow.runner.terms import Options
     from oumi_flow.store import Store
 
 
-def run_started(run_id: str, workflow: Workflow, asked: Options) -> RunStarted:
+class Asked(Protocol):
+    """What is told of the terms of a run."""
+
+    @property
+    def max_parallel(self) -> int: ...
+    @property
+    def gpus(self) -> tuple[int, ...]: ...
+
+
+class _Slots(NamedTuple):
+    max_parallel: int
+    gpus: tuple[int, ...]
+
+
+def run_started(run_id: str, workflow: Workflow, asked: Asked) -> RunStarted:
     """The first event of a run of this process."""
     import getpass
     import socket
@@ -115,11 +128,10 @@ def plan_events(
 ) -> list[Event]:
     """A plan that is not run, as the beginning of a run that never was."""
     from oumi_flow.commands.resources import listed_gpus, slots
-    from oumi_flow.runner.terms import Options
 
     workflow = opened.workflow
     indices = listed_gpus(options, workflow)
-    asked = Options(run_id="", max_parallel=slots(options, workflow, len(indices)), gpus=indices)
+    asked = _Slots(slots(options, workflow, len(indices)), indices)
     at = time.time()
     events: list[Event] = [
         run_started("", workflow, asked),
