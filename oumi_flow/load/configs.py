@@ -196,14 +196,14 @@ def _flatten(value: Any, key: str, flat: dict[str, Any], known: Flats) -> None:
             flat[below] = item
         elif (id(item), below) in known:
             flat.update(known[id(item), below])
-        elif isinstance(item, (Mapping, list, tuple)) and item:
+        elif isinstance(item, (dict, list, tuple, Mapping)) and item:
             _flatten(item, below, flat, known)
         else:
             flat[below] = canonical(item)
 
 
 def _entries(value: Any, key: str) -> list[tuple[str, Any]]:
-    if isinstance(value, Mapping):
+    if isinstance(value, (dict, Mapping)):  # the second is asked for long
         start = f"{key}." if key else ""
         return [(start + _part(name), item) for name, item in value.items()]
     return [(f"{key}[{index}]", item) for index, item in enumerate(value)]

@@ -6,7 +6,6 @@ Asks the disk only whether a path exists. Knows nothing of content.
 from __future__ import annotations
 
 import glob
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import field
@@ -314,7 +313,7 @@ class Reader:
     def _is_there(self, path: str) -> bool:
         """Whether a path exists, or a glob matches; what is not there is noted as a source."""
         if path not in self._exists:
-            there = os.path.exists(path)
+            there = self.index.exists(path)
             if not there and _GLOB.search(path):
                 there = next(glob.iglob(path, recursive=True), None) is not None
             elif not there:
@@ -354,11 +353,9 @@ class Reader:
                 yield to_base(line.strip(), making.workdir)
 
 
-def _marked(flat: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+def _marked(flat: Mapping[str, object]) -> list[tuple[str, str]]:
     """The values that name what other jobs make."""
-    for key, value in flat.items():
-        if isinstance(value, str) and MARK in value:
-            yield key, value
+    return [(key, value) for key, value in flat.items() if isinstance(value, str) and MARK in value]
 
 
 def _is_clearly_local(key: str, value: str) -> bool:

@@ -7,6 +7,7 @@ where links lead to. Looks at nothing else of a file.
 from __future__ import annotations
 
 import os
+import stat
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import field
@@ -44,6 +45,7 @@ class PlaceIndex:
     _is_sorted: bool = False
     _links: list[tuple[str, str]] | None = None  # folders that are made in, where they really lie
     _real_folders: dict[str, str] = field(default_factory=dict)
+    _seen: set[str] = field(default_factory=set)  # what is there, and no link to somewhere else
     _other_names: dict[str, list[str]] = field(default_factory=dict)
     _absolute: dict[str, str] = field(default_factory=dict)
     _around: dict[str, str] = field(default_factory=dict)  # see `_nearest`
@@ -157,10 +159,21 @@ class PlaceIndex:
                     found.append(name + real[len(place) :])
         return found
 
+    def exists(self, path: str) -> bool:
+        """Whether anything lies at a path."""
+        return self.absolute(path) in self._seen or os.path.exists(path)
+
     def _real_path(self, path: str) -> str:
         """As `os.path.realpath`, which looks at every folder on the way, each time."""
         folder, _, name = path.rpartition("/")
-        if not name or os.path.islink(path):
+        try:
+            is_link = stat.S_ISLNK(os.lstat(path).st_mode)
+        except (OSError, ValueError):
+            is_link = False
+        else:
+            if not is_link:
+                self._seen.add(path)
+        if not name or is_link:
             return os.path.realpath(path)
         if folder not in self._real_folders:
             self._real_folders[folder] = os.path.realpath(folder or "/").rstrip("/")

@@ -113,8 +113,10 @@ def hanging(lead: Line, text: Span, theme: Theme, *, below: int = 6, least: int 
     style, words = text
     if not words:
         return [lead]
+    if not theme.width:
+        return [[*lead, text]]
     used = line_width(lead)
-    if not theme.width or used + cells.width(words) <= theme.width:
+    if used + cells.width(words) <= theme.width:
         return [[*lead, text]]
     if theme.width - used >= least:
         first, *rest = cells.wrap(words, theme.width - used)

@@ -79,7 +79,8 @@ def _job(row: JobRow, shape: _Shape, theme: Theme, verbose: int) -> list[Line]:
         block = hanging(lead, ("", words), theme)
         # Under a lead that stands alone already, further reasons need no empty one.
         lines += block[1:] if place and not _said(block[0]) else block
-        lead = [("", " " * line_width(lead))]
+        if place == 0 and len(shown) > 1:
+            lead = [("", " " * line_width(lead))]
     return lines
 
 
