@@ -25,7 +25,7 @@ else:
             made = dataclasses.dataclass(init=False, repr=False, eq=False, slots=slots)(cls)
             for name in _LATE:
                 if name not in own:
-                    setattr(made, name, _late(made, name, frozen, own))
+                    setattr(made, name, _late(made, name, frozen, slots, own))
             if frozen:
                 made.__setattr__, made.__delattr__ = _refuse, _refuse
             elif "__hash__" not in own:
@@ -38,7 +38,7 @@ else:
 _LATE = ("__init__", "__repr__", "__eq__", "__hash__")
 
 
-def _late(cls: Any, name: str, frozen: bool, own: set[str]) -> Any:
+def _late(cls: Any, name: str, frozen: bool, slots: bool, own: set[str]) -> Any:
     """A method that puts the compiled one into its place, and goes on there."""
     is_init = name == "__init__"
     together = ("__init__",) if is_init else _LATE[1:]
@@ -46,6 +46,9 @@ def _late(cls: Any, name: str, frozen: bool, own: set[str]) -> Any:
     def method(self: Any, *args: Any, **values: Any) -> Any:
         from dataclasses import fields, make_dataclass
 
+        if is_init and frozen and slots and not hasattr(cls, "__post_init__"):
+            cls.__init__ = _storing(cls)
+            return cls.__init__(self, *args, **values)
         compiled: Any = make_dataclass(
             cls.__name__,
             [(field.name, field.type, field) for field in fields(cls)],
@@ -61,6 +64,33 @@ def _late(cls: Any, name: str, frozen: bool, own: set[str]) -> Any:
         return getattr(cls, name)(self, *args, **values)
 
     return method
+
+
+def _storing(cls: Any) -> Any:
+    """The `__init__` of a frozen class with slots that finds the place of each field once.
+
+    The standard one has `object.__setattr__` find it for each object, which is most of what making
+    ten thousand jobs costs.
+    """
+    from dataclasses import MISSING, fields
+
+    known: dict[str, Any] = {"MISSING": MISSING}
+    places: list[str] = []
+    words = ["*"]
+    lines: list[str] = []
+    for each in fields(cls):
+        name = each.name
+        known[f"set_{name}"] = getattr(cls, name).__set__
+        known[f"or_{name}"] = each.default
+        if each.default_factory is not MISSING:
+            known[f"make_{name}"] = each.default_factory
+            lines.append(f"    if {name} is MISSING: {name} = make_{name}()")
+        lines.append(f"    set_{name}(self, {name})")
+        must = each.default is MISSING and each.default_factory is MISSING
+        (words if each.kw_only else places).append(name if must else f"{name}=or_{name}")
+    head = ", ".join(["self", *places, *(words if len(words) > 1 else ())])
+    exec("\n".join([f"def __init__({head}):", *lines, "    pass"]), known)
+    return known["__init__"]
 
 
 def _refuse(self: object, name: str, *_: object) -> None:

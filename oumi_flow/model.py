@@ -7,12 +7,11 @@ Times are seconds as float (wall clock in unix seconds UTC), sizes are bytes.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Collection, Mapping
 from dataclasses import field
 from enum import Enum
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from oumi_flow.dataclass import dataclass
 
@@ -22,33 +21,6 @@ FORMAT = 1
 # A leaf of a config in canonical form, or a container that is empty.
 Value = Any
 EMPTY: Mapping[str, Any] = MappingProxyType({})
-
-
-T = TypeVar("T")
-
-
-def _stored_directly(cls: type[T]) -> type[T]:
-    """For a frozen class with slots of which there are as many as jobs: quicker to make.
-
-    Such a class asks `object.__setattr__` to find the place of each field, each time; here they are
-    found once. It takes the same arguments.
-    """
-    words, lines = [], []
-    unset = dataclasses.MISSING
-    known: dict[str, Any] = {"unset": unset}
-    for each in dataclasses.fields(cls):  # type: ignore[arg-type]
-        name = each.name
-        known[f"set_{name}"] = getattr(cls, name).__set__
-        if each.default_factory is not unset:
-            known[f"make_{name}"] = each.default_factory
-            lines.append(f"  if {name} is unset: {name} = make_{name}()")
-        optional = each.default is not unset or each.default_factory is not unset
-        known[f"or_{name}"] = each.default
-        words.append(f"{name}=or_{name}" if optional else name)
-        lines.append(f"  set_{name}(self, {name})")
-    exec("\n".join([f"def __init__(self, {', '.join(words)}):", *lines]), known)
-    cls.__init__ = known["__init__"]  # type: ignore[method-assign]
-    return cls
 
 
 class Counts(str, Enum):
@@ -94,7 +66,6 @@ class Evidence:
 MISSING = Evidence("missing", "")
 
 
-@_stored_directly
 @dataclass(frozen=True, slots=True)
 class Input:
     """Something that a job reads.
@@ -115,7 +86,6 @@ class Input:
         return self.producer in jobs or any(name in jobs for name in self.makers)
 
 
-@_stored_directly
 @dataclass(frozen=True, slots=True)
 class Output:
     """Something that a job makes. `key` is its path, with the job's own folder written as `@`."""
@@ -147,7 +117,6 @@ class Retry:
     backoff: float = 1.0
 
 
-@_stored_directly
 @dataclass(frozen=True, slots=True)
 class Command:
     """How to run a job. `env` is what we add; secrets are added to it at the start only.
@@ -161,7 +130,6 @@ class Command:
     progress: str = "lines"  # name of a parser in progress.py
 
 
-@_stored_directly
 @dataclass(frozen=True, slots=True)
 class Job:
     """One rule, with everything expanded. Of the SPEC's fields those that matter after loading."""
@@ -327,7 +295,6 @@ class Decision(str, Enum):
     UP_TO_DATE = "up to date"
 
 
-@_stored_directly
 @dataclass(frozen=True, slots=True)
 class Step:
     job: Job
