@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from oumi_flow.seal.jobs import Groups, SealedJobs
 
-# Files in one part of a seal: one part is in memory at a time.
-_PART = 4096
+# Files in one part of a seal: one part is in memory at a time, and rewritten when one of it moved.
+_PART = 1024
 
 
 class Proof:
@@ -168,12 +168,8 @@ def amend(sealed: SealedJobs, proof: Proof, rows: Mapping[int, bytes]) -> None:
         head["missing"] = sorted({*head["missing"], *proof.missing})
         parts, whose = _amended(sealed, proof, rows.keys())
         head["parts"] = len(parts)
-        told, ends = sealed.rows()
-        each = [told[start:end] for start, end in _spans(ends)]
-        for job, row in rows.items():
-            each[job] = row
-        jobs["rows"] = _ends(each)
-        data = b"".join([_framed(head), *parts, _framed(jobs), _framed(b",".join(each)), *whose])
+        told, jobs["rows"] = _spliced(*sealed.rows(), rows)
+        data = b"".join([_framed(head), *parts, _framed(jobs), _framed(told), *whose])
         if numbers_of(os.stat(sealed.path)) == sealed.stamp:
             atomic_write(sealed.path, data, mode=0o600)
     except (OSError, OtherError, ValueError, IndexError, TypeError, KeyError):
@@ -289,8 +285,18 @@ def _ends(rows: Iterable[bytes]) -> bytes:
     return array("Q", [end - 1 for end in accumulate(len(row) + 1 for row in rows)]).tobytes()
 
 
-def _spans(ends: Sequence[int]) -> Iterable[tuple[int, int]]:
-    start = 0
-    for end in ends:
-        yield start, end
-        start = end + 1
+def _spliced(told: bytes, ends: Sequence[int], rows: Mapping[int, bytes]) -> tuple[bytes, bytes]:
+    """All rows with these instead of their earlier ones, and where each ends now."""
+    from array import array
+
+    pieces: list[bytes] = []
+    now = array("Q", ends)
+    start = grown = 0
+    for job, following in zip(sorted(rows), [*sorted(rows)[1:], len(ends)], strict=True):
+        begin = ends[job - 1] + 1 if job else 0
+        pieces += [told[start:begin], rows[job]]
+        start = ends[job]
+        grown += len(rows[job]) - (start - begin)
+        if grown:
+            now[job:following] = array("Q", [end + grown for end in ends[job:following]])
+    return b"".join([*pieces, told[start:]]), now.tobytes()
