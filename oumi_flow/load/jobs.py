@@ -73,7 +73,7 @@ class Bench:
         if spec is None:
             return None
         needs = self.links.depends_on(draft) if "depends_on" in fields else []
-        making = Making(number, draft, spec, self._folder(draft), needs)
+        making = Making(draft.name, number, draft, spec, self._folder(draft), needs)
         making.env = once("env", ("env",), draft.values.env)
         if "run" in fields:
             self._take_run(making, fields["run"])

@@ -41,6 +41,7 @@ _NOWHERE = Placement("", "", "")
 class Making:
     """What is known of a job so far. Paths are relative to the base folder."""
 
+    name: str
     number: int
     draft: Draft
     spec: VerbSpec
@@ -67,10 +68,6 @@ class Making:
     declared: Sequence[str] = ()
     counted: Sequence[Output] = ()  # see `counted_outputs`
     broken: bool = False
-
-    @property
-    def name(self) -> str:
-        return self.draft.name
 
     def key_of(self, path: str) -> str:
         """A path with the job's own folder written as `@`, that of the workflow as `@out`.

@@ -12,9 +12,11 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
+from oumi_flow.load import load, template
 from tests.flow.conftest import Space, wait_for
 
 # As the console script does; with what is loaded at the end on stderr.
@@ -176,3 +178,89 @@ def test_the_budget_sees_an_import(tmp_path: Path, space: Space) -> None:
     door.write_text(door.read_text().replace("import sys\n", "import sys\nimport json\n", 1))
     space.env["PYTHONPATH"] = str(tmp_path)
     assert "json" in witness(space, "--version").modules
+
+
+SHELL = """
+name: w
+env: {PROJECT: demo}
+defaults: {max_retries: 1}
+jobs:
+  - name: cell-${{ matrix.a }}-${{ matrix.b }}
+    verb: shell
+    matrix: {a: [1, 2, 3, 4, 5], b: AXIS}
+    run: cat data/in > out/${{ matrix.a }}-${{ matrix.b }}
+    inputs: [data/in]
+    outputs: ["out/${{ matrix.a }}-${{ matrix.b }}"]
+    env: {MODE: fast}
+"""
+TRAIN = """
+name: w
+jobs:
+  - name: train-${{ matrix.a }}-${{ matrix.b }}
+    verb: train
+    config: train.yaml
+    matrix: {a: [1e-5, 2e-5, 3e-5, 4e-5, 5e-5], b: AXIS}
+    args: ["training.learning_rate=${{ matrix.a }}", "training.seed=${{ matrix.b }}"]
+"""
+CONFIG = """
+model: {model_name: org/tiny, model_max_length: 512, trust_remote_code: true}
+data: {train: {datasets: [{dataset_name: text_sft, dataset_path: data/in}]}}
+training: {trainer_type: TRL_SFT, max_steps: 10, learning_rate: 1e-4, optimizer: adamw_torch}
+"""
+
+
+def load_matrix(text: str, axis: int) -> None:
+    """Load the text with that many values on its matrix's long axis: five times as many jobs."""
+    Path("w.yaml").write_text(text.replace("AXIS", str(list(range(axis)))))
+    made = load("w.yaml", sets={}, environ={}, snapshot=False)
+    assert len(made.jobs) == 5 * axis
+
+
+def calls_of(do: Callable[[], None]) -> int:
+    """How many functions of ours are entered."""
+    count = 0
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        nonlocal count
+        count += event == "call" and "oumi_flow" in frame.f_code.co_filename
+
+    sys.setprofile(note)
+    try:
+        do()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("data").mkdir()
+    Path("data/in").write_text("1")
+    Path("train.yaml").write_text(CONFIG)
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize(("text", "budget"), [(SHELL, 120), (TRAIN, 210)], ids=["shell", "train"])
+def test_a_job_of_a_matrix_costs_few_calls(text: str, budget: int) -> None:
+    load_matrix(text, 2)  # what is loaded and compiled once
+    few = calls_of(lambda: load_matrix(text, 20))
+    many = calls_of(lambda: load_matrix(text, 40))
+    assert (many - few) / 100 <= budget
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize("text", [SHELL, TRAIN], ids=["shell", "train"])
+def test_the_texts_of_a_matrix_are_taken_apart_once(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[str] = []
+    real = template.tokens
+
+    def note(text: str, *, run: bool = False) -> tuple[template.Token, ...]:
+        taken.append(text)
+        return real(text, run=run)
+
+    monkeypatch.setattr("oumi_flow.load.entry.tokens", note)
+    load_matrix(text, 20)
+    assert len(taken) == len(set(taken)) <= 4

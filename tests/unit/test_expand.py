@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -352,3 +353,51 @@ def test_ten_thousand_jobs_of_a_matrix_are_made(flow: Load) -> None:
             matrix: {{i: [{numbers}], j: [{numbers}]}}
     """
     assert len(flow(text).jobs) == 10_000
+
+
+def test_a_matrix_makes_the_jobs_that_one_would_write_out(flow: Load) -> None:
+    """Whatever all jobs of an entry share, each is as if it stood there alone."""
+    entry = """
+      - name: j-{a}-{b}
+        verb: shell
+        run: run {a} "$HOME" {b} %s ${{{{ env.E }}}} > {a}/${{{{ job.name }}}}
+        inputs: [in, "../{b}"]
+        outputs: ["out/{a}%{b}", "${{{{ job.output_dir }}}}/{b}"]
+        env: {{FIXED: "${{{{ vars.v }}}}", OWN: "{a}-${{{{ env.E }}}}", E: mine, HF_TOKEN: "${{HF_TOKEN}}{b}"}}
+        depends_on: [first]
+        priority: 2
+        timeout: {b}m
+        description: of {a}
+      - name: after-{a}-{b}
+        verb: shell
+        run: [cat, "${{{{ jobs.j-{a}-{b}.outputs.0 }}}}", "${{{{ jobs.j-{a}-{b}.output_dir }}}}/x"]
+    """
+    top = """
+    name: w
+    vars: {v: 1e-4}
+    env: {E: outer}
+    jobs:
+      - {name: first, verb: shell, run: "true", outputs: [in]}
+    """
+    axes = "matrix: {a: [1e-4, x], b: [0.5, 7]}"
+    swept = textwrap.dedent(entry).format(a="${{ matrix.a }}", b="${{ matrix.b }}")
+    swept = swept.replace("  verb: shell", f"  verb: shell\n  {axes}")
+    written = "".join(
+        textwrap.dedent(entry).format(a=a, b=b) for a in ("1e-4", "x") for b in ("0.5", "7")
+    )
+    made = [
+        {
+            job.name: dataclasses.replace(job, where="")
+            for job in flow(
+                textwrap.dedent(top) + textwrap.indent(jobs, "  "),
+                {f"../{b}": "" for b in ("0.5", "7")},
+                {"HF_TOKEN": "t"},
+            ).jobs
+        }
+        for jobs in (swept, written)
+    ]
+    assert made[0] == made[1]
+    assert len(made[0]) == 9
+    # What a job's marker was written with: another one would make every user's jobs stale.
+    assert made[0]["j-x-7"].fingerprint == "f25b94b8674651cbc199665fbfb3402d"
+    assert made[0]["after-1e-4-0.5"].fingerprint == "172d41a65b9be4c30eef70654782d7b6"
