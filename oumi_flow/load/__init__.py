@@ -51,9 +51,9 @@ def load(
     try:
         ask = keys if callable(keys) else lambda: keys
         workflow = build(session, path, sets, ask, fetch)
+        if snapshot and session.settled and not session.literal_secrets:
+            write_snapshot(workflow, sets, environ, checked=keys is not None)
     finally:
         if collecting:
             gc.enable()
-    if snapshot and session.settled and not session.literal_secrets:
-        write_snapshot(workflow, sets, environ, checked=keys is not None)
     return workflow

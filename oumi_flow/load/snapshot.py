@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields
+from operator import attrgetter
 from typing import Any
 
 from oumi_flow import __version__
 from oumi_flow.dataclass import dataclass
 from oumi_flow.disk import atomic_write, stamp
+from oumi_flow.encoding import encoder
 from oumi_flow.model import (
     FORMAT,
     Command,
@@ -33,7 +35,7 @@ from oumi_flow.model import (
 )
 
 _LAYOUT = 3
-_encode = json.JSONEncoder(separators=(",", ":")).encode
+_encode = encoder()
 
 
 def read_snapshot(
@@ -229,22 +231,28 @@ def _at_once(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)
 
 
-def _row(value: Any) -> list[Any]:
-    """A dataclass as the list of its values."""
-    return [getattr(value, field.name) for field in fields(value)]
+def _row(cls: type) -> Callable[[Any], tuple[Any, ...]]:
+    """A function that gives the values of a dataclass of several fields, in their order."""
+    row: Callable[[Any], tuple[Any, ...]] = attrgetter(*(field.name for field in fields(cls)))
+    return row
 
 
 def _encoded(workflow: Workflow) -> Iterator[Any]:
     """What the workflow says besides its jobs, then each of these."""
     yield {name: getattr(workflow, name) for name in _TOP_FIELDS}
+    of_job, of_command, of_retry, of_gpu = _row(Job), _row(Command), _row(Retry), _row(GpuRequest)
+    of_input, of_output = _row(Input), _row(Output)
+    command, inputs, outputs, gpu, retry = map(
+        _JOB_FIELDS.index, ("command", "inputs", "outputs", "gpu", "retry")
+    )
     for job in workflow.jobs:
-        row = {name: getattr(job, name) for name in _JOB_FIELDS}
-        row["command"] = _row(job.command)
-        row["inputs"] = [_row(each) for each in job.inputs]
-        row["outputs"] = [_row(each) for each in job.outputs]
-        row["gpu"] = None if job.gpu is None else _row(job.gpu)
-        row["retry"] = _row(job.retry)
-        yield list(row.values())
+        row = list(of_job(job))
+        row[command] = of_command(job.command)
+        row[inputs] = list(map(of_input, job.inputs))
+        row[outputs] = list(map(of_output, job.outputs))
+        row[gpu] = None if job.gpu is None else of_gpu(job.gpu)
+        row[retry] = of_retry(job.retry)
+        yield row
 
 
 def _decoded(head: Any, first: bytes, lines: Iterable[bytes]) -> Workflow | None:
