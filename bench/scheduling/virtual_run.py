@@ -76,7 +76,7 @@ class VirtualRun:
             work=self,
             leasing=Leasing(Pool(gpus) if gpus else None, options),
             pilot=self,
-            defer=lambda call, instead, brief=False: self._calls.append(call),
+            defer=lambda call, instead, is_brief=None: self._calls.append(call),
             tell=lambda event: None,
             watch=NoWatch(),
             options=options,

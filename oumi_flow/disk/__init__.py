@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat as modes
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from threading import Lock
 
 from oumi_flow.content import SMALL, atomic_write, digest_content, sync_folder
@@ -54,6 +54,7 @@ class Disk:
         self._memo: dict[str, FileEvidence] = {}  # path (and reader) -> what was last read there
         self._locks: dict[str, Lock] = {}
         self._guard = Lock()
+        self._far: set[str] = set()  # folders
         self.digested = 0  # files read so far, for tests and `-v`
 
     def observe(self, path: str, counts: Counts, known: Evidence | None = None) -> Evidence:
@@ -69,12 +70,22 @@ class Disk:
         """Like `observe`, but waits until the stamps it takes are settled (at most about 2 s)."""
         return self._observe(path, counts, known, wait=True)
 
-    def is_small(self, path: str) -> bool:
-        """Whether to observe it is one read at most: a small file, or nothing at all."""
+    def is_small(self, path: str, near: Collection[int]) -> bool:
+        """Whether to observe it is one read at most: a small file, or nothing at all.
+
+        On one of the devices `near`: a folder where a file is found elsewhere, perhaps behind a
+        network, is not asked a second time.
+        """
+        folder = os.path.dirname(path)
+        if folder in self._far:
+            return False
         try:
             seen = os.stat(path)
         except (OSError, ValueError):
             return not is_glob(path)
+        if seen.st_dev not in near:
+            self._far.add(folder)
+            return False
         return modes.S_ISREG(seen.st_mode) and seen.st_size <= SMALL
 
     def forget(self, prefix: str = "") -> None:
@@ -200,17 +211,12 @@ class Disk:
         if remembered is not None:
             return remembered
         if stamp.size <= SMALL:  # sooner read twice than asked for its real name, and waited for
-            remembered = self._read(path, name, wait, table)
-            if remembered is not None:
-                self._memo[key] = remembered
-            return remembered
+            return self._remember(key, self._read(path, name, wait, table))
         key = os.path.realpath(path) + key[len(path) :]
         with self._turn(key):  # of several threads that want the same content, one reads it
             remembered = self._recall(key, name, stamp)
             if remembered is None:
-                remembered = self._read(path, name, wait, table)
-                if remembered is not None:
-                    self._memo[key] = remembered
+                remembered = self._remember(key, self._read(path, name, wait, table))
         with self._guard:
             self._locks.pop(key, None)
         return remembered
@@ -220,6 +226,14 @@ class Disk:
         if file is None or not file.settled or file.stamp != stamp:
             return None
         return file if file.path == name else file._replace(path=name)
+
+    def _remember(self, key: str, file: FileEvidence | None) -> FileEvidence | None:
+        """For the next who asks; what is not settled would be of no use to anybody."""
+        if file is not None and file.settled:
+            self._memo[key] = file
+        else:
+            self._memo.pop(key, None)
+        return file
 
     def _turn(self, key: str) -> Lock:
         with self._guard:

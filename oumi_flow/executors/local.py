@@ -224,8 +224,9 @@ class LocalExecutor:
         if self._reports.fileno() in ready:
             self._read_reports()
         for server in (self._server, self._warm):
-            # Of its orders only the end is waited for.
-            if server is not None and server.orders.fileno() in ready:
+            if server is None or server.orders.fileno() not in ready:
+                continue
+            if server.is_gone():  # it may be a new one, with the number of one that is gone
                 self._read_reports()  # perhaps why
                 if server in (self._server, self._warm):
                     self._drop_server(server)

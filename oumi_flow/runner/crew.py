@@ -15,9 +15,10 @@ from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
 
-# Seconds. Where what should have been a moment took so long, files are slow (a network, a disk at
-# work), and for a while all is left to the workers, of whom many can wait at a time.
-_LONG, _A_WHILE = 0.02, 5.0
+# Seconds. Where what should have been a moment takes so long on the average of the last so many,
+# files are slow (a network, a disk at work), and for a while all is left to the workers, of whom
+# many can wait at a time.
+_LONG, _LAST, _A_WHILE = 0.005, 16, 5.0
 
 
 class Crew:
@@ -51,16 +52,24 @@ class Crew:
 
 
 class Moments:
-    """Calls that are a matter of a moment, for the thread that asks for them."""
+    """Calls that are a matter of a moment, for the thread that asks for them.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    When they are so no more, those that wait are handed to `others`.
+    """
+
+    def __init__(
+        self,
+        others: Callable[[Callable[[], None]], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._others, self._clock = others, clock
+        self._mean = 0.0
         self._calls: deque[Callable[[], None]] = deque()
         self._slow_until = float("-inf")
 
     @property
     def are_short(self) -> bool:
-        """Whether they took no longer than that lately."""
+        """Whether they took no longer than that of late."""
         return self._clock() >= self._slow_until
 
     @property
@@ -78,6 +87,9 @@ class Moments:
         began = self._clock()
         self._calls.popleft()()
         ended = self._clock()
-        if ended - began > _LONG:
-            self._slow_until = ended + _A_WHILE
+        self._mean += (ended - began - self._mean) / _LAST
+        if self._mean > _LONG:
+            self._mean, self._slow_until = 0.0, ended + _A_WHILE
+            while self._calls:
+                self._others(self._calls.popleft())
         return True

@@ -55,7 +55,7 @@ class Orders:
         self._defer(
             lambda: terms.Readied(job, self._work.prepare(step, number, lease)),
             lambda fault: terms.Readied(job, None, fault),
-            self._work.is_brief(step, number),
+            lambda: self._work.is_brief(step, number),
         )
 
     def conclude(
@@ -75,7 +75,8 @@ class Orders:
             outcome = Outcome(JobState.FAILED, fault, retryable=False)
             return terms.Concluded(job, outcome, took)
 
-        self._defer(conclude, instead, self._work.is_brief(step, prepared.attempt.number, exit))
+        number = prepared.attempt.number
+        self._defer(conclude, instead, lambda: self._work.is_brief(step, number, exit))
 
     def record(self, step: Step, ending: Ending, then: Message) -> None:
         """Have it written down that the latest attempt came to nothing; answered by `then`."""

@@ -55,12 +55,16 @@ def run(
     teller = emit if isinstance(emit, Teller) else Teller([emit])
     inbox = stop.inbox
     pilot = Pilot(executor, inbox)
-    workers, moments = Crew(min(_MOST_WORKERS, options.max_parallel + 4)), Moments()
+    workers = Crew(min(_MOST_WORKERS, options.max_parallel + 4))
+    moments = Moments(workers.submit)
 
     def defer(
-        call: Callable[[], Message], instead: Callable[[str], Message], brief: bool = False
+        call: Callable[[], Message],
+        instead: Callable[[str], Message],
+        is_brief: Callable[[], bool] | None = None,
     ) -> None:
-        put = moments.put if brief and moments.are_short else workers.submit
+        brief = is_brief is not None and moments.are_short and is_brief()
+        put = moments.put if brief else workers.submit
         put(lambda: inbox.put(_answer(call, instead)))
 
     loop = Loop(

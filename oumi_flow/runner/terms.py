@@ -86,7 +86,7 @@ class Worker(Protocol):
     def is_brief(self, step: Step, number: int, exit: Exit | None = None) -> bool:
         """Whether to prepare an attempt, or, with `exit`, to conclude it, is a matter of a moment.
 
-        Does not block, but for a few stats.
+        Does not block, but for a few stats on the disk that the loop writes to.
         """
 
     def judges(self, step: Step) -> bool:
@@ -287,11 +287,15 @@ class StopFlag:
 class Defer(Protocol):
     """Have it called soon: its answer, or what to say instead if it raises, comes as a message.
 
-    In a worker; or, where it is a matter of a moment, between two messages of the loop's.
+    In a worker; or, where `is_brief` says so, between two messages of the loop's. That is not
+    asked while moments are long.
     """
 
     def __call__(
-        self, call: Callable[[], Message], instead: Callable[[str], Message], brief: bool = False
+        self,
+        call: Callable[[], Message],
+        instead: Callable[[str], Message],
+        is_brief: Callable[[], bool] | None = None,
     ) -> None: ...
 
 

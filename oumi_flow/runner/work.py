@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from oumi_flow import metrics, reasons, staleness, verbs
 from oumi_flow.disk import Disk
@@ -137,11 +137,21 @@ class Work:
             # What is not there cannot be in the way.
             first = number == 1 and step.past.trace is None and step.past.attempt is None
             return first and self._are_small(job.inputs)
-        short = exit.finished - exit.started < _BRIEF_S
-        return exit.code == 0 and short and self._are_small(job.outputs)
+        if exit.code != 0 or not 0.0 <= exit.finished - exit.started < _BRIEF_S:
+            return False
+        return self._are_small((*job.outputs, *job.inputs))  # these may have changed
 
     def _are_small(self, files: Iterable[Input | Output]) -> bool:
-        return all(self._disk.is_small(file.path) for file in files)
+        return all(self._disk.is_small(file.path, self._near) for file in files)
+
+    @cached_property
+    def _near(self) -> frozenset[int]:
+        """The devices that the loop writes to and reads from anyway."""
+        devices = set()
+        for path in (self._store.paths.output_dir, "."):
+            with suppress(OSError):
+                devices.add(os.stat(path).st_dev)
+        return frozenset(devices)
 
     def judges(self, step: Step) -> bool:
         return step.decision is Decision.MAY_RUN

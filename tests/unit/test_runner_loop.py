@@ -167,7 +167,7 @@ class Bench:
             work=self,
             leasing=Leasing(self.pool, made),
             pilot=self,
-            defer=lambda call, instead, brief=False: self.calls.append((call, instead)),
+            defer=lambda call, instead, is_brief=None: self.calls.append((call, instead)),
             tell=self.events.append,
             watch=self,
             options=made,

@@ -396,17 +396,24 @@ def test_many_jobs_at_once_never_exceed_the_slots() -> None:
 
 def test_moments_that_take_long_are_for_the_workers_for_a_while() -> None:
     clock = [100.0]
-    moments = Moments(lambda: clock[0])
+    handed: list[Callable[[], None]] = []
+    moments = Moments(handed.append, lambda: clock[0])
 
     def call(seconds: float) -> Callable[[], None]:
         return lambda: clock.__setitem__(0, clock[0] + seconds)
 
-    for seconds in (0.001, 0.5):
+    for seconds in (0.001, 0.02, 0.5, 0.001, 0.001):
         moments.put(call(seconds))
-    said = [(moments.spend_one(), moments.are_short, moments.are_over) for _ in range(3)]
-    assert said == [(True, True, False), (True, False, True), (False, False, True)]
+    said = [(moments.spend_one(), moments.are_short, moments.are_over) for _ in range(4)]
+    one_takes_long = [(True, True, False), (True, True, False), (True, False, True)]
+    assert said == [*one_takes_long, (False, False, True)]
+    assert len(handed) == 2  # those that waited behind it
     clock[0] += 10.0
     assert moments.are_short
+    for _ in range(100):
+        moments.put(call(0.02))
+        moments.spend_one()
+    assert not moments.are_short  # nor if all are a little slow
 
 
 def test_small_jobs_need_no_thread_and_large_files_do(monkeypatch: pytest.MonkeyPatch) -> None:
