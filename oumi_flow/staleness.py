@@ -199,14 +199,13 @@ def trace_of(
     )
 
 
-def settle(made: Iterable[tuple[Job, Trace]], disk: SettlingDisk) -> list[Trace]:
+def settle(made: Iterable[tuple[Job, Trace]], disk: SettlingDisk) -> Iterator[Trace]:
     """Look once more at what was seen too soon after its last change, at the end of a run.
 
-    Returns the traces that got settled stamps, for their markers to be rewritten. Content that
+    Yields the traces that got settled stamps, for their markers to be rewritten. Content that
     has changed meanwhile keeps its old evidence: the next run has to notice. Waits for up to about
     2 s in all where times are coarse, some 20 ms elsewhere. Raises what `disk` raises.
     """
-    better = []
     for job, trace in made:
         inputs = dict(trace.inputs)
         outputs = dict(trace.outputs)
@@ -218,8 +217,7 @@ def settle(made: Iterable[tuple[Job, Trace]], disk: SettlingDisk) -> list[Trace]
             if seen.digest == known.digest:
                 found[item.key] = seen
         if inputs != trace.inputs or outputs != trace.outputs:
-            better.append(replace(trace, inputs=inputs, outputs=outputs))
-    return better
+            yield replace(trace, inputs=inputs, outputs=outputs)
 
 
 # The parts of a judgement --------------------------------------------------------------------

@@ -82,8 +82,7 @@ class Work:
         self._oumi, self._warming = oumi, Warming((), oumi, self._children, False)
         self.unmended: list[str] = []
         self._keys: dict[str, str] = {}  # build keys of what is there
-        self._traces: dict[str, Trace] = {}  # made, or seen with newer stamps, in this run
-        self._jobs: dict[str, Job] = {}
+        self._done: dict[str, Job] = {}  # made in this run; their traces are with the store
         self._opened: dict[str, LastAttempt] = {}
         self._refreshed: dict[str, Trace] = {}
 
@@ -387,14 +386,15 @@ class Work:
 
     def _made(self, job: Job, trace: Trace) -> None:
         self._keys[job.name] = trace.build_key
-        self._traces[job.name], self._jobs[job.name] = trace, job
+        self._done[job.name] = job
 
     def shares(self, step: Step) -> bool:
         return self._reuse.shares(step)
 
     def share(self, step: Step) -> tuple[str, ...]:
         """Copy what the job has just made to the shared cache; notes."""
-        return self._reuse.share(step, self._traces[step.job.name])
+        trace = self._store.kept(step.job.name)
+        return self._reuse.share(step, trace) if trace is not None else ()
 
     def abandon(self) -> None:
         self._reuse.abandon()
@@ -469,11 +469,12 @@ class Work:
         that the user was told of.
         """
         with suppress(FlowError, OSError):
-            made = [(self._jobs[name], trace) for name, trace in self._traces.items()]
-            for trace in staleness.settle(made, self._disk):
+            made = ((job, self._store.kept(name)) for name, job in self._done.items())
+            there = ((job, trace) for job, trace in made if trace is not None)
+            for trace in staleness.settle(there, self._disk):
                 self._store.keep(trace)
             for trace in self._refreshed.values():
-                if trace.job not in self._traces:
+                if trace.job not in self._done:
                     self._store.keep(trace)
             self._store.write_index(reported)
 

@@ -5,6 +5,7 @@ Whatever is torn, of another format or of a wrong type comes back as None.
 
 from __future__ import annotations
 
+import marshal
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, fields
 from typing import Any
@@ -30,6 +31,7 @@ _ROW_FIELDS = tuple(
 )
 _INPUTS = _ROW_FIELDS.index("inputs")
 _OUTPUTS = _ROW_FIELDS.index("outputs")
+_MAPPINGS = tuple(_ROW_FIELDS.index(name) for name in ("input_paths", "versions"))
 EVIDENCE = (_INPUTS, _OUTPUTS)  # where in a row there is evidence, by its numbers in the table
 _CHANGED = _ROW_FIELDS.index("changed_while_ran")
 
@@ -136,6 +138,25 @@ def trace_to_row(trace: Trace, table: Table) -> list[Any]:
     return row
 
 
+def packed(trace: Trace) -> bytes:
+    """What an index row has of a trace, evidence and all, small: for this process only."""
+    row = [getattr(trace, name) for name in _ROW_FIELDS]
+    for place in _MAPPINGS:
+        row[place] = dict(row[place])
+    for place in EVIDENCE:
+        row[place] = {key: _row(seen) for key, seen in row[place].items()}
+    return marshal.dumps(row)
+
+
+def unpacked(job: str, data: bytes, load: Callable[[], Trace | None]) -> Trace:
+    """The trace that was packed; `load` reads the marker for the parts that are not in it."""
+    values = dict(zip(_ROW_FIELDS, marshal.loads(data), strict=True))
+    for name in _EVIDENCE_FIELDS:
+        values[name] = {key: _evidence(row) for key, row in values[name].items()}
+    parts, metrics = FromMarker(load, "parts"), FromMarker(load, "metrics")
+    return Trace(job=job, parts=parts, metrics=metrics, **values)
+
+
 def moved_row(row: list[Any], before: Table, after: Table) -> list[Any]:
     """The row of one table as a row of another."""
     row = list(row)
@@ -190,7 +211,7 @@ def _fits(value: Any, annotation: str) -> bool:
 
 
 def _row(evidence: Evidence) -> list[Any]:
-    files = [[file.path, file.stamp, file.digest, file.settled] for file in evidence.files]
+    files = [[file.path, list(file.stamp), file.digest, file.settled] for file in evidence.files]
     return [evidence.kind, evidence.digest, files]
 
 

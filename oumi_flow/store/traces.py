@@ -23,10 +23,12 @@ from oumi_flow.store.records import (
     attempt_from_json,
     attempt_to_json,
     moved_row,
+    packed,
     trace_from_json,
     trace_from_row,
     trace_to_json,
     trace_to_row,
+    unpacked,
 )
 
 _MAGIC = b"oumi-flow index "
@@ -48,7 +50,8 @@ class Traces:
         self._paths = paths
         self._files = files
         self._guard = Lock()
-        # job -> [marker's stamp, its trace or its row in the table]; None: index not read yet
+        # job -> [marker's stamp, its trace, packed if it was made by us, or its row in the table];
+        # None: index not read yet
         self._rows: dict[str, Any] | None = None if indexed else {}
         self._indexed = indexed
         self._table = Table()
@@ -104,6 +107,8 @@ class Traces:
         """A trace as the index has it; one of its rows is made into objects only once."""
         if isinstance(row, Trace):
             return row
+        if isinstance(row, bytes):
+            return unpacked(job, row, lambda: self._read_trace(path)[0])
         known = self._made.get(job)
         if known is not None and known[0] is row:
             return known[1]
@@ -111,6 +116,11 @@ class Traces:
         if made is not None:
             self._made[job] = row, made
         return made
+
+    def kept(self, job: str) -> Trace | None:
+        """The trace of a job as it was written or read last, without a look at its marker."""
+        row = self._index().get(job)
+        return None if row is None else self._made_of(job, row[1], self._paths.marker(job))
 
     def marker_stamp(self, job: str) -> Stamp | None:
         """The stamp that the marker had when it was last read; None where there was none."""
@@ -139,7 +149,7 @@ class Traces:
         made = stamp(path)
         self.behind = True
         if made is not None:
-            self._index()[trace.job] = [list(made), trace]
+            self._index()[trace.job] = [list(made), packed(trace)]
 
     def keep(self, trace: Trace) -> None:
         """Let the index have newer stamps of equal content; the marker stays as it is.
@@ -149,7 +159,7 @@ class Traces:
         made = stamp(self._paths.marker(trace.job))
         row = self._index().get(trace.job)
         if made is not None and row is not None and row[0] == list(made):
-            self._index()[trace.job] = [list(made), trace]
+            row[1] = packed(trace)
             self.behind = True
 
     def remove_marker(self, job: str) -> None:
@@ -219,8 +229,10 @@ class Traces:
         rows = dict(self._index())
         table = self._table if self._is_lean(rows) else Table()
         for job, (read_as, kept) in rows.items():
-            if isinstance(kept, Trace):
-                rows[job] = [read_as, trace_to_row(kept, table)]
+            if isinstance(kept, (Trace, bytes)):
+                trace = self._made_of(job, kept, self._paths.marker(job))
+                assert trace is not None
+                rows[job] = [read_as, trace_to_row(trace, table)]
             elif table is not self._table:
                 rows[job] = [read_as, moved_row(kept, self._table, table)]
         content = {
@@ -239,7 +251,7 @@ class Traces:
         named = sum(
             len(row[place])
             for _, row in rows.values()
-            if not isinstance(row, Trace)
+            if isinstance(row, list)
             for place in EVIDENCE
         )
         return len(self._table.evidence) <= 2 * named

@@ -580,7 +580,7 @@ def test_settling_gives_young_evidence_settled_stamps(disk: FakeDisk) -> None:
     (better,) = settle([(job(), past.trace)], disk)
     assert better.inputs["data"].settled
     assert better.outputs["@"].settled
-    assert settle([(job(), better)], disk) == []
+    assert not list(settle([(job(), better)], disk))
 
 
 def test_settling_does_not_hide_a_change_since_the_job_ran(disk: FakeDisk) -> None:
@@ -588,5 +588,5 @@ def test_settling_does_not_hide_a_change_since_the_job_ran(disk: FakeDisk) -> No
     trace = made(job(), disk).trace
     assert isinstance(trace, Trace)
     disk.write("data", "two")
-    assert settle([(job(), trace)], disk) == []
+    assert not list(settle([(job(), trace)], disk))
     assert told(judge(job(), Past(trace), disk)) == [("input", "data")]
