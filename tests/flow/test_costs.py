@@ -74,4 +74,5 @@ def test_a_small_job_costs_one_process_one_rename_and_no_more(space: Space, tmp_
     assert each["creates"] <= 6.1, each  # those three, what the job makes, its log by two hands
     assert each["reads"] <= 12, each  # three of them before the run, to see what was there
     assert each.get("unlink", 0) == each.get("fsync", 0) == 0, each
-    assert each.get("threads", 0) <= 0.5, each  # none, but where tracing makes files slow: a crew
+    # None of its own: where tracing makes files slow, the workers of a run of two are six, once.
+    assert many["threads"] - few["threads"] <= 6, (few, many)
