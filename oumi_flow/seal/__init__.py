@@ -208,12 +208,15 @@ def _look_at_lock(path: str, found: Look) -> None:
     import time
 
     found.began_ns = time.time_ns()
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return
     try:
         seen = numbers_of(os.fstat(descriptor))
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         found.lock = seen
-    except BlockingIOError:
+    except OSError:  # somebody has it, or it cannot be known
         pass
     finally:
         os.close(descriptor)

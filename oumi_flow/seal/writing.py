@@ -156,14 +156,12 @@ def amend(sealed: SealedJobs, proof: Proof, rows: Mapping[int, bytes]) -> None:
     """
     try:
         head, jobs = dict(sealed.head), dict(sealed.jobs)
-        owners = jobs["listings"]
-        gone = {folder for folder, whose in owners.items() if whose and rows.keys() >= {*whose}}
-        head["listings"] = {
-            folder: were for folder, were in head["listings"].items() if folder not in gone
-        } | proof.listings
+        # As with files: what others looked at too stays as these saw it.
+        others = {at: {*whose} - rows.keys() for at, whose in jobs["listings"].items()}
+        kept = {at: were for at, were in head["listings"].items() if others[at]}
+        head["listings"] = proof.listings | kept
         jobs["listings"] = {
-            folder: [*{*owners.get(folder, ()), *proof.owners.get(folder, ())}]
-            for folder in head["listings"]
+            at: [*others.get(at, ()), *proof.owners.get(at, ())] for at in head["listings"]
         }
         head["missing"] = sorted({*head["missing"], *proof.missing})
         parts, whose = _amended(sealed, proof, rows.keys())

@@ -1,0 +1,141 @@
+"""Amending a seal: what the judged jobs looked at is new, what others saw stays as it was."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from oumi_flow import seal
+from oumi_flow.content import unrest
+from oumi_flow.seal import writing
+from oumi_flow.seal.jobs import SealedJobs
+
+WORDS = ["run", "workflow.yaml"]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OUMI_FLOW_HOME", str(tmp_path / "home"))
+    Path("lock").touch()
+    return tmp_path
+
+
+def settled(path: str) -> seal.Numbers:
+    """The stamp of a file, once a later change must give it another."""
+    while True:
+        seen = os.stat(path)
+        if unrest(seen.st_mtime_ns, seen.st_ctime_ns, time.time_ns()) <= 0:
+            return seal.numbers_of(seen)
+        os.sched_yield()
+
+
+def proof_of(looked: dict[int, Sequence[str]]) -> writing.Proof:
+    """Each job with the files and folders that it looked at."""
+    proof = writing.Proof()
+    for job, paths in looked.items():
+        for path in paths:
+            if os.path.isdir(path):
+                proof.listings[path] = seal.names(path)
+            else:
+                proof.stamps[path] = settled(path)
+            proof.owners.setdefault(path, []).append(job)
+    return proof
+
+
+def sealed(looked: dict[int, Sequence[str]], upstream: Sequence[Sequence[int]]) -> None:
+    proof = proof_of(looked)
+    names = [f"j{job}" for job in range(len(upstream))]
+    rows = [b"[%d]" % job for job in range(len(upstream))]
+    spans = [(0, 0)] * len(upstream)
+    proof.jobs = writing.Jobs(names, upstream, spans, (0, 0, 0, 0), rows, [], "lock")
+    writing.write(WORDS, "workflow.yaml", proof, "done")
+
+
+def look() -> tuple[seal.Look, SealedJobs]:
+    found = seal.look(WORDS)
+    assert found.answer is None
+    return found, SealedJobs(found)
+
+
+def touched() -> set[int]:
+    found, jobs = look()
+    return jobs.touched(found)
+
+
+def test_who_looked_is_known_and_what_comes_after() -> None:
+    for name in ("a", "b", "shared"):
+        Path(name).write_text(name)
+    sealed({0: ["a", "shared"], 1: ["b"], 2: ["shared"]}, [[], [0], [1]])
+    assert seal.look(WORDS).answer == "done"
+    Path("b").write_text("new")
+    found, jobs = look()
+    assert jobs.touched(found) == {1}
+    assert jobs.with_downstream({1}) == {1, 2}
+    Path("shared").unlink()
+    assert touched() == {0, 1, 2}
+
+
+def test_what_was_judged_is_new_and_the_rest_as_it_was() -> None:
+    Path("folder").mkdir()
+    for name in ("a", "b", "shared", "folder/x"):
+        Path(name).write_text(name)
+    sealed({0: ["a", "shared", "folder"], 1: ["b", "shared", "folder"]}, [[], []])
+    Path("a").write_text("new")
+    found, jobs = look()
+    assert jobs.touched(found) == {0}
+    # Behind the back of who judges job 0, something changes that both had looked at.
+    Path("shared").write_text("new")
+    Path("folder/y").write_text("new")
+    Path("c").write_text("c")
+    writing.amend(jobs, proof_of({0: ["a", "c", "shared", "folder", "folder/y"]}), {0: b"[9]"})
+    assert touched() == {0, 1}
+    found, jobs = look()
+    assert [file.path for file in found.moved] == [b"shared"]
+    assert found.folders == ["folder"]
+    told, ends = jobs.rows()
+    assert (told, [*ends]) == (b"[9],[1]", [3, 7])
+
+
+def test_amended_again_and_again_it_holds() -> None:
+    jobs = range(40)
+    for job in jobs:
+        Path(f"in{job}").write_text(str(job))
+    sealed({job: [f"in{job}"] for job in jobs}, [[] for _ in jobs])
+    for job in [*jobs, *jobs]:
+        Path(f"in{job}").write_text(f"new {job} {time.monotonic_ns()}")
+        found, them = look()
+        assert them.touched(found) == {job}
+        writing.amend(them, proof_of({job: [f"in{job}"]}), {job: b"[%d]" % (job * 1000)})
+        assert seal.look(WORDS).answer == "done"
+    Path("in0").unlink()
+    told, ends = look()[1].rows()
+    assert told.split(b",") == [b"[%d]" % (job * 1000) for job in jobs]
+    starts = [0, *(end + 1 for end in ends[:-1])]
+    each = [told[start:end] for start, end in zip(starts, ends, strict=True)]
+    assert each == told.split(b",")
+
+
+def test_one_that_was_sealed_anew_meanwhile_is_left_alone() -> None:
+    Path("a").write_text("a")
+    sealed({0: ["a"]}, [[]])
+    Path("a").write_text("new")
+    _, jobs = look()
+    sealed({0: ["a"]}, [[]])
+    before = Path(seal.place("workflow.yaml", WORDS)).read_bytes()
+    writing.amend(jobs, proof_of({0: ["a"]}), {0: b"[5]"})
+    assert Path(seal.place("workflow.yaml", WORDS)).read_bytes() == before
+
+
+def test_where_the_lock_cannot_be_asked_the_answer_stands() -> None:
+    Path("a").write_text("a")
+    sealed({0: ["a"]}, [[]])
+    Path("lock").unlink()
+    assert seal.look(WORDS).answer == "done"
+    Path("a").write_text("new")
+    found = seal.look(WORDS)
+    assert (found.answer, found.path) == (None, "")
