@@ -8,12 +8,14 @@ import random
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from oumi_flow.cli import main
+from oumi_flow.disk import is_settled, stamp
 from tests.flow.conftest import Space, wait_for
 from tests.flow.test_property import World
 
@@ -364,6 +366,9 @@ def test_random_edits_of_files_run_what_a_whole_plan_would(
     for _ in range(6):
         world.add()
     world.write()
+    workflow = stamp("workflow.yaml")
+    assert workflow is not None
+    wait_for(lambda: is_settled(workflow, time.time_ns()), "a file that leaves a snapshot")
     for step in range(12):
         for _ in range(world.rng.randint(1, 2) if step > 3 else 0):
             world.edit()

@@ -29,6 +29,7 @@ def mixed(space: Space) -> None:
         space.job("after + co", "true", depends_on=["bad-1"], inputs=["data.txt"]),
         description="A <script>alert(1)</script> of runs",
         env={"HF_TOKEN": "${HF_TOKEN}", "PLAIN": "seen"},
+        resources={"max_parallel": 1},  # those that failed are told in that order
     )  # fmt: skip
 
 
