@@ -3,7 +3,8 @@
 The standard one compiles six methods a class when a module is imported, which takes half a
 millisecond. A run has a hundred classes, and of most it never makes an object.
 
-Imports the standard library only. It takes `frozen`, `slots` and `eq`.
+Imports the standard library only. It takes `frozen`, `slots` and `eq`, and refuses what it does not
+know: `__post_init__`, and fields that are not for `__init__`.
 """
 
 from __future__ import annotations
@@ -23,11 +24,15 @@ else:
             if not cls.__doc__:
                 cls.__doc__ = cls.__name__  # or the signature would be worked out for it
             made = dataclasses.dataclass(init=False, repr=False, eq=False, slots=slots)(cls)
+            if hasattr(made, "__post_init__") or not all(f.init for f in dataclasses.fields(made)):
+                raise TypeError(f"{cls.__name__}: more than this dataclass can")
             for name in _LATE:
                 if name not in own:
                     setattr(made, name, _late(made, name, frozen, slots, own))
             if frozen:
                 made.__setattr__, made.__delattr__ = _refuse, _refuse
+                if slots:
+                    made.__getstate__, made.__setstate__ = _state, _set_state
             elif "__hash__" not in own:
                 made.__hash__ = None
             return made
@@ -46,7 +51,7 @@ def _late(cls: Any, name: str, frozen: bool, slots: bool, own: set[str]) -> Any:
     def method(self: Any, *args: Any, **values: Any) -> Any:
         from dataclasses import fields, make_dataclass
 
-        if is_init and frozen and slots and not hasattr(cls, "__post_init__"):
+        if is_init and frozen and slots:
             cls.__init__ = _storing(cls)
             return cls.__init__(self, *args, **values)
         compiled: Any = make_dataclass(
@@ -91,6 +96,19 @@ def _storing(cls: Any) -> Any:
     head = ", ".join(["self", *places, *(words if len(words) > 1 else ())])
     exec("\n".join([f"def __init__({head}):", *lines, "    pass"]), known)
     return known["__init__"]
+
+
+def _state(self: Any) -> list[Any]:
+    from dataclasses import fields
+
+    return [getattr(self, field.name) for field in fields(self)]
+
+
+def _set_state(self: Any, state: list[Any]) -> None:
+    from dataclasses import fields
+
+    for field, value in zip(fields(self), state, strict=True):
+        object.__setattr__(self, field.name, value)
 
 
 def _refuse(self: object, name: str, *_: object) -> None:

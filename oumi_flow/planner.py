@@ -49,13 +49,15 @@ def plan(
     cached: Cached | None = None,
     proven: Collection[str] = (),
     unlisted: int = 0,
+    typical: Mapping[str, float] | None = None,
 ) -> Plan:
     """Judge `targets` and what they need (default: all jobs), without `omit` and what needs it.
 
     Names may be globs (`train-*`), and the name of a nested workflow means all its jobs.
     `software` as in `judge`. `orphans` are folders of jobs no longer in the file; with their pasts
     a renamed job is recognised. Jobs that are `proven`, if they have a trace, are up to date
-    without a look, and so are `unlisted` ones, which `workflow` leaves out. Blocks on content whose
+    without a look, and so are `unlisted` ones, which `workflow` leaves out; `typical` is then what
+    `typical_times` says of all. Blocks on content whose
     stamp has moved. Raises FlowError for unknown names, for targets that need an omitted job, and
     for files that cannot be read.
     """
@@ -63,7 +65,8 @@ def plan(
     forced = _forced(workflow, force, force_all, chosen)
     glance = _Glance(disk)
     former = _by_fingerprint(orphans)
-    typical = _typical_times(workflow.jobs, pasts)
+    if typical is None:
+        typical = typical_times((job, pasts.get(job.name, _NO_PAST)) for job in workflow.jobs)
     steps: list[Step] = []
     refreshed: dict[str, Trace] = {}
     pending: set[str] = set()
@@ -298,11 +301,11 @@ def _is_cached(
     return cached(job, lambda: key_of(job, observe_inputs(job, disk, build_keys, known)))
 
 
-def _typical_times(jobs: Iterable[Job], pasts: Mapping[str, Past]) -> dict[str, float]:
+def typical_times(jobs: Iterable[tuple[Job, Past]]) -> dict[str, float]:
     """The median time of each verb, in seconds, from what ran before."""
     times: dict[str, list[float]] = {}
-    for job in jobs:
-        took = _time(pasts.get(job.name, _NO_PAST))
+    for job, past in jobs:
+        took = _time(past)
         if took is not None:
             times.setdefault(job.verb, []).append(took)
     return {verb: sorted(found)[len(found) // 2] for verb, found in times.items()}

@@ -170,6 +170,7 @@ def judged(opened: Opened, options: argparse.Namespace) -> Plan:
         cached=_Cached(opened, options),
         proven=part.proven if part is not None else (),
         unlisted=part.unlisted if part is not None else 0,
+        typical=part.typical if part is not None else None,
     )
 
 

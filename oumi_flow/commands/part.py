@@ -34,22 +34,13 @@ class Part:
     sealed: SealedJobs
     places: Mapping[str, int]  # of each job in the sealed plan
     proven: frozenset[str]  # those of them that are up to date by the seal too
+    rows: Rows  # what the sealed plan told of all jobs
+    secrets: frozenset[str]  # templates of the secrets of all jobs
+    typical: Mapping[str, float]  # seconds that a job of each verb took, of all jobs
 
     @property
     def unlisted(self) -> int:
         return len(self.sealed.names) - len(self.places)
-
-    @property
-    def rows(self) -> Rows:
-        """What the sealed plan told of all jobs."""
-        from oumi_flow.events import Rows
-
-        return Rows(*self.sealed.rows(), self.places)
-
-    @property
-    def secrets(self) -> frozenset[str]:
-        """Templates of the secrets of all jobs."""
-        return frozenset(self.sealed.jobs["secrets"])
 
 
 def open_part(look: Look, options: argparse.Namespace) -> tuple[Opened, Plan] | None:
@@ -71,6 +62,7 @@ def open_part(look: Look, options: argparse.Namespace) -> tuple[Opened, Plan] | 
 def _open(sealed: SealedJobs, look: Look, options: argparse.Namespace) -> Opened | None:
     from oumi_flow.commands.opening import Opened
     from oumi_flow.disk import Disk
+    from oumi_flow.events import Rows
     from oumi_flow.load.snapshot import read_part
     from oumi_flow.store import Store
     from oumi_flow.verbs import model_file
@@ -86,7 +78,10 @@ def _open(sealed: SealedJobs, look: Look, options: argparse.Namespace) -> Opened
     if workflow is None or look.lock is None:
         return None
     proven = frozenset(sealed.names[job] for job in before)
-    part = Part(sealed, {sealed.names[job]: job for job in places}, proven)
+    # All of the seal is read before anything begins, so that what is torn is found now.
+    named = {sealed.names[job]: job for job in places}
+    told, secrets = Rows(*sealed.rows(), named), frozenset(sealed.jobs["secrets"])
+    part = Part(sealed, named, proven, told, secrets, dict(sealed.jobs["typical"]))
     store = Store(workflow.output_dir, workflow.private, indexed=False)
     lock = Stamp(*look.lock)
     return Opened(workflow, store, Disk(model_file), look.began_ns, lock, True, part)

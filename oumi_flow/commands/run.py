@@ -329,10 +329,10 @@ def _run(
 
 def _values(opened: Opened) -> set[str]:
     """Of all secrets, for whoever has to keep quiet about them."""
-    from oumi_flow.load.secrets import fill_secrets
+    from oumi_flow.load.secrets import fill_secrets, templates_of
 
     values = set()
-    templates = {text for job in opened.workflow.jobs for text in job.secret_env.values()}
+    templates = templates_of(opened.workflow)
     if opened.part is not None:
         templates |= opened.part.secrets
     for template in templates:

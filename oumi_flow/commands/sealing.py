@@ -20,7 +20,7 @@ from oumi_flow.content import FINE_NS, unrest
 from oumi_flow.disk import is_glob, is_settled, stamp, stamp_of
 from oumi_flow.disk.walk import TRIALS_TABLE, is_ours
 from oumi_flow.errors import FlowError
-from oumi_flow.load.secrets import is_written_out
+from oumi_flow.load.secrets import is_written_out, shows_secret, templates_of
 from oumi_flow.load.snapshot import base_file, lines_of
 from oumi_flow.model import (
     EMPTY,
@@ -33,6 +33,7 @@ from oumi_flow.model import (
     Step,
     Trace,
 )
+from oumi_flow.planner import typical_times
 from oumi_flow.seal import writing
 from oumi_flow.store import STATE
 from oumi_flow.ui.brief import no_op
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 # Flags that ask for another look, or for another answer than the one line.
 _OTHER = ("force", "force_all", "verify", "rerun_triggers", "json", "quiet", "chdir", "run_id")
 _MOST_ENTRIES = 10_000  # in all folders
+_MOST_OWNED = 1_000_000  # files of jobs; where many jobs share large folders, all are planned anew
 
 
 class _NotSealedError(Exception):
@@ -53,9 +55,12 @@ def can_seal(opened: Opened, options: argparse.Namespace) -> bool:
     """Whether the answer depends on nothing but the workflow, may be kept, and would be found."""
     if any(getattr(options, name, None) for name in _OTHER):
         return False
-    secrets = {text for job in opened.workflow.jobs for text in job.secret_env.values()}
+    secrets = templates_of(opened.workflow)
     if any(map(is_written_out, secrets)):
         return False  # it may stand among the words, or be the value of a variable
+    kept = [*options.command_line, *dict(seal.ours()).values()]
+    if shows_secret(secrets, os.environ, [*kept, *opened.workflow.variables.values()]):
+        return False
     return seal.file_of(options.command_line) == str(options.file)
 
 
@@ -101,7 +106,7 @@ def seal_end(opened: Opened, options: argparse.Namespace) -> None:
     try:
         opened.began_ns = time.time_ns()
         plan = judged(opened, options)
-    except FlowError:
+    except (FlowError, OSError):
         return
     if not plan.to_run and not plan.may_run:
         seal_no_op(plan, opened, options, no_op(opened.workflow.name, plan.jobs) + "\n")
@@ -145,6 +150,8 @@ class _Looks:
         self._below: dict[str, tuple[list[str], list[str]]] = {}  # folder -> files, folders
         self._place: int | None = None  # of the job that looks; None: the workflow itself
         self._of_workflow: set[str] = set()
+        self._owned = 0  # a file by a job
+        self._same: dict[tuple[str, Counts], Evidence] = {}  # as found a moment ago
 
     def loaded(self) -> None:
         """Everything that the workflow was made from."""
@@ -186,8 +193,9 @@ class _Looks:
         """What says which jobs are to be judged again when something has moved."""
         lines = lines_of(self._workflow, sets, os.environ)
         lock = self._store.paths.lock
-        if lines is None or not os.path.exists(lock):
+        if lines is None or not os.path.exists(lock) or self._owned > _MOST_OWNED:
             return
+        self.proof.variables["TZ"] = os.environ.get("TZ")  # the rows are in local time
         number = {job.name: at for at, job in enumerate(self._workflow.jobs)}
         self.proof.jobs = writing.Jobs(
             list(places),
@@ -195,7 +203,8 @@ class _Looks:
             [lines.spans[number[name]] for name in places],
             lines.stamp,
             list(_told(plan.steps, places).values()),
-            sorted({text for job in self._workflow.jobs for text in job.secret_env.values()}),
+            sorted(templates_of(self._workflow)),
+            typical_times((step.job, step.past) for step in plan.steps),
             lock,
         )
 
@@ -263,8 +272,11 @@ class _Looks:
         if self._place is None:
             self._of_workflow.add(path)
             owners.pop(path, None)
-        elif path not in self._of_workflow and self._place not in owners.setdefault(path, []):
-            owners[path].append(self._place)
+        elif path not in self._of_workflow:
+            of_path = owners.setdefault(path, [])
+            if of_path[-1:] != [self._place]:  # places only grow
+                of_path.append(self._place)
+                self._owned += 1
 
     def judged(self, path: str, counts: Counts, known: Evidence) -> None:
         """An input or output that was found to be as it is known."""
@@ -278,8 +290,10 @@ class _Looks:
             self._walk(path)
             # Only now, so that what came while we walked is found by this look or by that of the
             # listings, in the next run.
-            if self._disk.observe(path, counts, known) is not known:
-                raise _NotSealedError
+            if self._same.get((path, counts)) != known:
+                if self._disk.observe(path, counts, known) is not known:
+                    raise _NotSealedError
+                self._same[path, counts] = known
             for file in known.files:
                 self._holds(f"{path}/{file.path}", counts, file)
         else:

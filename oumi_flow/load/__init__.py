@@ -42,6 +42,7 @@ def load(
         if found is not None:
             return found
     from oumi_flow.load.build import build
+    from oumi_flow.load.secrets import shows_secret, templates_of
     from oumi_flow.load.values import Session
 
     session = Session(environ)
@@ -51,7 +52,8 @@ def load(
     try:
         ask = keys if callable(keys) else lambda: keys
         workflow = build(session, path, sets, ask, fetch)
-        if snapshot and session.settled and not session.literal_secrets:
+        keeps = snapshot and session.settled and not session.literal_secrets
+        if keeps and not shows_secret(templates_of(workflow), environ, sets.values()):
             write_snapshot(workflow, sets, environ, checked=keys is not None)
     finally:
         if collecting:

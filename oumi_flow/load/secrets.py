@@ -6,7 +6,12 @@ Imports nothing that a run without anything to do would not want.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from oumi_flow.model import Workflow
 
 _SECRET_WORDS = frozenset({"TOKEN", "KEY", "APIKEY", "SECRET", "PASSWORD", "CREDENTIALS"})
 _TEMPLATE = re.compile(r"\$\$|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
@@ -20,6 +25,23 @@ def is_secret_name(name: str) -> bool:
 def is_written_out(template: str) -> bool:
     """Whether a `Job.secret_env` template says more than the names of variables."""
     return _TEMPLATE.sub(lambda match: "$" if match[1] is None else match[2] or "", template) != ""
+
+
+def templates_of(workflow: Workflow) -> set[str]:
+    """The templates of all secrets of a workflow's jobs."""
+    return {text for job in workflow.jobs for text in job.secret_env.values()}
+
+
+def shows_secret(
+    templates: Iterable[str], environ: Mapping[str, str], texts: Iterable[str | None]
+) -> bool:
+    """Whether one of these texts, which are to be kept, has the value of a secret in it."""
+    values = set()
+    for template in templates:
+        with suppress(KeyError):  # not set: who wants to start its job will say so
+            values.add(fill_secrets(template, environ))
+    values.discard("")
+    return bool(values) and any(value in text for text in texts if text for value in values)
 
 
 def fill_secrets(template: str, environ: Mapping[str, str]) -> str:

@@ -55,6 +55,8 @@ class SealedJobs:
         view, at = memoryview(data), 0
         while at < len(data):
             end = at + FRAME + int(data[at + 8 : at + FRAME], 16)
+            if not at + FRAME <= end <= len(data):
+                raise OtherError
             self.frames.append(view[at:end])
             at = end
         self.head: dict[str, Any] = self._in(0)
@@ -81,7 +83,10 @@ class SealedJobs:
 
     def rows(self) -> tuple[bytes, memoryview]:
         """What a plan tells of each job, as JSON with commas in between, and where each ends."""
-        return self._in(self.parts + 1 + _ROWS), memoryview(self.jobs["rows"]).cast("Q")
+        text, ends = self._in(self.parts + 1 + _ROWS), memoryview(self.jobs["rows"]).cast("Q")
+        if len(ends) != len(self.names) or ends[-1] != len(text):
+            raise OtherError
+        return text, ends
 
     def line(self, place: int) -> tuple[int, int]:
         """Where in the snapshot a job begins and ends."""

@@ -62,12 +62,14 @@ class Jobs:
         snapshot: Numbers,
         rows: Sequence[bytes],
         secrets: Sequence[str],
+        typical: Mapping[str, float],
         lock: str,
     ) -> None:
         self.names, self.upstream = names, upstream
         self.lines, self.snapshot = lines, snapshot  # begin and end of each job in the snapshot
         self.rows = rows  # what a plan tells of each, as JSON
         self.secrets = secrets  # templates that name variables, nobody's value
+        self.typical = typical  # seconds, by verb
         self.lock = lock  # path of the run lock's file
 
     def packed(self, proof: Proof) -> dict[str, Any]:
@@ -85,6 +87,7 @@ class Jobs:
             "lines": array("Q", [number for line in self.lines for number in line]).tobytes(),
             "rows": _ends(self.rows),
             "secrets": self.secrets,
+            "typical": dict(self.typical),
             "upstream": Groups.packed(self.upstream),
             "downstream": Groups.packed(downstream),
             "listings": {folder: proof.owners.get(folder, []) for folder in proof.listings},
@@ -158,12 +161,17 @@ def amend(sealed: SealedJobs, proof: Proof, rows: Mapping[int, bytes]) -> None:
         head, jobs = dict(sealed.head), dict(sealed.jobs)
         # As with files: what others looked at too stays as these saw it.
         others = {at: {*whose} - rows.keys() for at, whose in jobs["listings"].items()}
-        kept = {at: were for at, were in head["listings"].items() if others[at]}
+        kept = {
+            at: were
+            for at, were in head["listings"].items()
+            if others[at] or not jobs["listings"][at]
+        }
         head["listings"] = proof.listings | kept
         jobs["listings"] = {
             at: [*others.get(at, ()), *proof.owners.get(at, ())] for at in head["listings"]
         }
-        head["missing"] = sorted({*head["missing"], *proof.missing})
+        there = proof.stamps.keys() | proof.listings.keys()
+        head["missing"] = sorted({*head["missing"], *proof.missing} - there)
         parts, whose = _amended(sealed, proof, rows.keys())
         head["parts"] = len(parts)
         told, jobs["rows"] = _spliced(*sealed.rows(), rows)

@@ -230,9 +230,18 @@ def test_an_input_that_nobody_makes_and_that_is_gone_is_told_with_its_place(wide
         lambda s: next(Path(s.env["OUMI_FLOW_HOME"]).glob("cache/*.json")).unlink(),
         lambda s: seal_of(s).write_bytes(seal_of(s).read_bytes()[:-40]),
         lambda s: seal_of(s).write_bytes(seal_of(s).read_bytes().replace(b"snapshot", b"snapshut")),
+        lambda s: seal_of(s).write_bytes(seal_of(s).read_bytes().replace(b'"job":"j', b'"jab":"j')),
         lambda s: s.write("workflow.yaml", s.read("workflow.yaml") + "\n"),
+        lambda s: s.env.update(TZ="Asia/Tokyo"),
     ],
-    ids=["no snapshot", "a torn seal", "a spoilt seal", "another file"],
+    ids=[
+        "no snapshot",
+        "a torn seal",
+        "a spoilt seal",
+        "spoilt rows",
+        "another file",
+        "other times",
+    ],
 )
 def test_without_its_means_everything_is_planned(
     wide: Space, spoil: Callable[[Space], object]
@@ -318,6 +327,26 @@ def test_secrets_of_jobs_that_are_not_planned_are_kept_too(wide: Space) -> None:
     for path in [*(wide.root / "out").rglob("*"), *Path(wide.env["OUMI_FLOW_HOME"]).rglob("*")]:
         if path.is_file():
             assert b"hf_abcdefghij" not in path.read_bytes(), path
+
+
+def test_a_value_of_a_secret_in_the_command_line_is_kept_nowhere(wide: Space) -> None:
+    workflow = json.loads(wide.read("workflow.yaml"))
+    workflow["vars"] = {"word": "none"}
+    workflow["jobs"][3]["env"] = {"HF_TOKEN": "${HF_TOKEN}"}
+    wide.write("workflow.yaml", json.dumps(workflow))
+    wide.env["HF_TOKEN"] = "hf_abcdefghijklmnopqrstuvwxyz"
+    for _ in range(3):
+        run(wide, "--set", f"word={wide.env['HF_TOKEN']}")
+    for path in [*(wide.root / "out").rglob("*"), *Path(wide.env["OUMI_FLOW_HOME"]).rglob("*")]:
+        if path.is_file():
+            assert b"hf_abcdefghij" not in path.read_bytes(), path
+
+
+def test_a_job_of_which_nothing_is_left_is_expected_to_take_what_others_did(wide: Space) -> None:
+    gone(wide, "out/j08")
+    assert run(wide)[1] == "1"
+    (row,) = (row for row in rows(wide) if row["job"] == "j08")
+    assert isinstance(row["expected"], float)
 
 
 class Edited(World):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, field, fields, replace
@@ -67,6 +68,8 @@ def outcome(do: Callable[[], object]) -> object:
         lambda base, sub: setattr(sub("x"), "name", "y"),
         lambda base, sub: delattr(sub("x"), "name"),
         lambda base, sub: sub.__match_args__,
+        lambda base, sub: copy.deepcopy(sub("x", ["y"])) == sub("x", ["y"]),
+        lambda base, sub: copy.copy(sub("x")).name,
         lambda base, sub: hasattr(sub("x"), "__dict__"),
     ],
 )
@@ -110,6 +113,20 @@ def test_without_eq_an_object_is_itself() -> None:
     assert one == one
     assert one != Row("x")
     assert {one: 1}[one] == 1
+
+
+def test_what_it_does_not_know_it_refuses() -> None:
+    with pytest.raises(TypeError):
+
+        @ours(frozen=True)
+        class Post:
+            def __post_init__(self) -> None: ...
+
+    with pytest.raises(TypeError):
+
+        @ours()
+        class Hidden:
+            number: int = field(default=1, init=False)
 
 
 def test_importing_compiles_nothing() -> None:

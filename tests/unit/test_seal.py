@@ -52,7 +52,7 @@ def sealed(looked: dict[int, Sequence[str]], upstream: Sequence[Sequence[int]]) 
     names = [f"j{job}" for job in range(len(upstream))]
     rows = [b"[%d]" % job for job in range(len(upstream))]
     spans = [(0, 0)] * len(upstream)
-    proof.jobs = writing.Jobs(names, upstream, spans, (0, 0, 0, 0), rows, [], "lock")
+    proof.jobs = writing.Jobs(names, upstream, spans, (0, 0, 0, 0), rows, [], {}, "lock")
     writing.write(WORDS, "workflow.yaml", proof, "done")
 
 
@@ -118,6 +118,49 @@ def test_amended_again_and_again_it_holds() -> None:
     starts = [0, *(end + 1 for end in ends[:-1])]
     each = [told[start:end] for start, end in zip(starts, ends, strict=True)]
     assert each == told.split(b",")
+
+
+def test_what_was_missing_and_is_there_now_is_not_missed() -> None:
+    Path("a").write_text("a")
+    proof = proof_of({0: ["a"]})
+    proof.missing.add("b")
+    proof.jobs = writing.Jobs(["j0"], [[]], [(0, 0)], (0, 0, 0, 0), [b"[0]"], [], {}, "lock")
+    writing.write(WORDS, "workflow.yaml", proof, "done")
+    Path("a").write_text("new")
+    _, jobs = look()
+    Path("b").write_text("b")
+    writing.amend(jobs, proof_of({0: ["a", "b"]}), {0: b"[0]"})
+    assert seal.look(WORDS).answer == "done"
+
+
+def test_no_damage_hangs_or_is_believed() -> None:
+    """Each length in a frame as it should not be: negative, too long, none; and each frame torn."""
+    for name in ("a", "b"):
+        Path(name).write_text(name)
+    sealed({0: ["a"], 1: ["b"]}, [[], [0]])
+    path = Path(seal.place("workflow.yaml", WORDS))
+    whole = path.read_bytes()
+    starts = [0]
+    while starts[-1] < len(whole):
+        starts.append(starts[-1] + seal.FRAME + int(whole[starts[-1] + 8 : starts[-1] + 16], 16))
+    Path("a").write_text("new")
+    for start in starts[:-1]:
+        for length in (b"-0000010", b"ffffffff", b"00000000", b"nonsense"):
+            path.write_bytes(whole[: start + 8] + length + whole[start + 16 :])
+            assert is_told(seal.look(WORDS)) is None, (start, length)
+        path.write_bytes(whole[: start + 20] + b"!" + whole[start + 21 :])
+        assert is_told(seal.look(WORDS)) in (None, {0}), start
+
+
+def is_told(found: seal.Look) -> set[int] | None:
+    if not found.path:
+        return None
+    try:
+        jobs = SealedJobs(found)
+        jobs.rows()
+        return jobs.touched(found)
+    except (seal.OtherError, ValueError, IndexError, KeyError, TypeError):
+        return None
 
 
 def test_one_that_was_sealed_anew_meanwhile_is_left_alone() -> None:
