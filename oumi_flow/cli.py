@@ -4,8 +4,6 @@ Imports nothing before it knows that it has to: the version, the overview and th
 with nothing to do cost little more than the interpreter.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 
@@ -14,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: "Sequence[str] | None" = None) -> int:
     """Run one command line and return its exit code (SPEC §4.4)."""
     words = list(sys.argv[1:] if argv is None else argv)
     _settle_streams()

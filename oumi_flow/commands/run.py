@@ -321,9 +321,10 @@ def _run(
         log.close()
         if notifier is not None:
             notifier.close()
-    work.settle(plan.orphans)
-    if finished.state == "done":
-        seal_end(opened, options)
+    with stopped_by_signals(stop.request):  # all has ended: whoever asks now need not wait long
+        work.settle(plan.orphans)
+        if finished.state == "done":
+            seal_end(opened, options)
     return _exit_code(finished)
 
 

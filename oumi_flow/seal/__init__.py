@@ -7,12 +7,11 @@ the seal gets the newer stamp. What else has moved is told, so that only those j
 had looked there (`jobs.py`). Whatever is strange, and the answer is worked out anew; so a seal can
 be lost at any time, and never makes an error.
 
-Here is what every run does first: imports nothing but what every interpreter has loaded anyway.
+Here is what every run does first: imports nothing but what every interpreter has loaded anyway, not
+even `__future__`, so that names for type checkers stand in quotes.
 Does not know what a workflow is: who writes a seal (`writing.py`) has to name everything that his
 answer depends on.
 """
-
-from __future__ import annotations
 
 import os
 import sys
@@ -70,7 +69,7 @@ class OtherError(Exception):
     """Something is not as it was, or cannot be told from what is not."""
 
 
-def look(words: Sequence[str]) -> Look:
+def look(words: "Sequence[str]") -> Look:
     """Whether a command line would be answered as last time; if not, what has moved since.
 
     Looks at every file of the proof, and into those that were touched; blocks on nothing else.
@@ -102,7 +101,7 @@ def look(words: Sequence[str]) -> Look:
     return found
 
 
-def file_of(words: Sequence[str]) -> str:
+def file_of(words: "Sequence[str]") -> str:
     """The workflow file of a command line whose first word, after the command, is one; else ""."""
     first = words[1] if len(words) > 1 and words[0] == "run" else ""
     return "" if first.startswith("-") else first
@@ -116,7 +115,7 @@ def stream_of() -> str:
         return ""
 
 
-def place(workflow: str, words: Sequence[str]) -> str:
+def place(workflow: str, words: "Sequence[str]") -> str:
     """Where the seal of a command line is kept: beside the workflow's snapshot, by its real path.
 
     Looking ahead, as one does between runs, does not cost the run its seal.
@@ -139,7 +138,7 @@ def place(workflow: str, words: Sequence[str]) -> str:
     return f"{folder}/{crc32(real):08x}{crc32(real[::-1]):08x}{ending}"
 
 
-def frames_of(file: Any) -> Iterator[tuple[int, Any]]:
+def frames_of(file: "Any") -> "Iterator[tuple[int, Any]]":
     """What is in each frame of a seal, with its place in the file; read when it is asked for.
 
     Raises OtherError for what is torn.
@@ -153,7 +152,7 @@ def frames_of(file: Any) -> Iterator[tuple[int, Any]]:
         offset += FRAME + length
 
 
-def decoded(frame: bytes, body: bytes) -> Any:
+def decoded(frame: bytes, body: bytes) -> "Any":
     """What is in a frame. Checked before it is decoded: `marshal` trusts what it reads."""
     from marshal import loads
     from zlib import crc32
@@ -185,7 +184,7 @@ def made_by() -> str:
 # The looks ------------------------------------------------------------------------------------
 
 
-def _holds(head: dict[str, Any], words: Sequence[str]) -> bool:
+def _holds(head: "dict[str, Any]", words: "Sequence[str]") -> bool:
     """Whether all holds that is neither a stamp nor a listing."""
     environ = os.environ
     return bool(

@@ -123,28 +123,20 @@ class Files:
         Without the rename: an inode that is freed makes every new file dearer for minutes, as ext4
         looks over those freed lately. Raises FlowError.
         """
-        self._ask_leave()
-        flags = os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        try:
-            descriptor = os.open(path, flags)
-            try:
-                whole = os.write(descriptor, data) == len(data)
-            finally:
-                os.close(descriptor)
-        except OSError:
-            whole = False
-        if not whole:
-            self.write(path, data)
+        self._in_place(path, data, os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK)
 
     def write_new(self, path: str, data: bytes) -> None:
         """As `write`, of a file that was not there: it may be found empty, by a crash too.
 
         Without the rename, as for some a file that says nothing is as good as none.
         """
+        self._in_place(path, data, os.O_CREAT | os.O_EXCL)
+
+    def _in_place(self, path: str, data: bytes, flags: int) -> None:
+        """In one call where that will do, else by `write`."""
         self._ask_leave()
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
-            descriptor = os.open(path, flags, self.mode)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | flags, self.mode)
             try:
                 whole = os.write(descriptor, data) == len(data)
             finally:
