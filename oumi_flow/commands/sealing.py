@@ -99,10 +99,12 @@ def seal_end(opened: Opened, options: argparse.Namespace) -> None:
     store = opened.store
     made = [store.marker_stamp(job.name) for job in opened.workflow.jobs]
     now = time.time_ns()
-    rest = [unrest(at.mtime_ns, at.ctime_ns, now) for at in (store.index_stamp, *made) if at]
-    if max(rest, default=0) > FINE_NS:
+    taken = [at for at in (store.index_stamp, *made) if at is not None]
+    rest = max((unrest(at.mtime_ns, at.ctime_ns, now) for at in taken), default=0)
+    if rest > FINE_NS:
         return
-    time.sleep(max([0, *rest]) / 1e9)
+    if rest > 0:
+        time.sleep(rest / 1e9)
     try:
         opened.began_ns = time.time_ns()
         plan = judged(opened, options)

@@ -2,38 +2,30 @@
 
 from __future__ import annotations
 
-import fnmatch
 import os
-import re
 import shutil
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from oumi_flow import staleness
 from oumi_flow.errors import Problem
+from oumi_flow.load.environment import counted_env, environment, plain_env
 from oumi_flow.load.expand import Draft
 from oumi_flow.load.inputs import Reader, Reading, needs_input
 from oumi_flow.load.link import Links
-from oumi_flow.load.making import HERE, MARK, Making, Texts, Workshop
+from oumi_flow.load.making import HERE, Making, Texts, Workshop
 from oumi_flow.load.places import Made
 from oumi_flow.load.resources import GPU_VARIABLE, Resources
-from oumi_flow.load.template import Ref, Text
+from oumi_flow.load.template import Text
+from oumi_flow.load.terms import TERM_FIELDS, terms_of
 from oumi_flow.load.values import Session
 from oumi_flow.load.yaml_source import Node
-from oumi_flow.model import Command, Job, Retry
-from oumi_flow.text import did_you_mean, parse_duration
+from oumi_flow.model import Command, Job
+from oumi_flow.text import did_you_mean
 from oumi_flow.verbs.command import build_command, normal_args, shell_command
 from oumi_flow.verbs.places import to_workdir
 from oumi_flow.verbs.table import VerbSpec, known_verbs, verb
-
-# Variables that say where reports go, not what is made; those of GPUs are a resource.
-_REPORTING = re.compile(
-    "|".join(
-        fnmatch.translate(pattern)
-        for pattern in ("WANDB_*", "MLFLOW_*", "*_LOG_LEVEL", "TQDM_*", "NCCL_DEBUG")
-    )
-)
 
 
 class Bench:
@@ -260,9 +252,9 @@ class Bench:
         if len(session.problems) > before or missing:
             return None
         secret_env: dict[str, str] = {}
-        env = _plain_env(making)
+        env = plain_env(making)
         if env is None:
-            env, secret_env = self._environment(making, workshop)
+            env, secret_env = environment(making, workshop)
         depends_on = upstream = tuple(making.needs)
         implied: tuple[str, ...] = ()
         if reading.implied:
@@ -271,7 +263,7 @@ class Bench:
         args = () if spec.is_shell else normal_args(making.real_args, spec)
         args = (*args, *reading.overrides)
         argv = self._argv(making, workshop, args, bool(secret_env))
-        terms = once("terms", _TERMS, lambda: self._terms(draft))
+        terms = once("terms", TERM_FIELDS, lambda: terms_of(draft, warm=self.warm))
         return Job(
             name=making.name,
             verb=spec.name,
@@ -300,42 +292,6 @@ class Bench:
             cache=terms.cache,
             where=terms.where,
         )
-
-    def _terms(self, draft: Draft) -> _Terms:
-        named, grace = draft.fields["name"], self._seconds(draft, "grace")
-        return _Terms(
-            retry=Retry(
-                int(draft.typed("max_retries", 0)),
-                self._seconds(draft, "retry_delay") or 0.0,
-                float(draft.typed("retry_backoff", 1)),
-            ),
-            timeout=self._seconds(draft, "timeout"),
-            grace=30.0 if grace is None else grace,
-            priority=int(draft.typed("priority", 0)),
-            always_run=draft.typed("always_run", False),
-            warm=draft.typed("warm", self.warm),
-            cache=draft.typed("cache", True),
-            description=self._description(draft),
-            where=f"{named.source.name}:{named.at >> 32}",
-        )
-
-    @staticmethod
-    def _environment(making: Making, workshop: Workshop) -> tuple[dict[str, str], dict[str, str]]:
-        """What the job's environment holds, and the templates of what must not be kept of it."""
-        env: dict[str, str] = {}
-        secret_env: dict[str, str] = {}
-
-        def fill(ref: Ref) -> str:
-            if ref.what == "name":
-                return making.name
-            return to_workdir(workshop.real_path(ref, making), making.workdir)
-
-        for name, text in making.env.items():
-            if any(text.secrets):
-                secret_env[name] = text.secret_template(fill)
-            else:
-                env[name] = workshop.real(text, making, for_workdir=True)
-        return env, secret_env
 
     def _argv(
         self, making: Making, workshop: Workshop, args: tuple[str, ...], secret: bool
@@ -371,11 +327,11 @@ class Bench:
             print_ = draft.typed("fingerprint", {})
             config = counted(reading.flat, spec, print_.get("ignore", ()), print_.get("also", ()))
         env: Mapping[str, str | None]
-        plain = _plain_env(making)
+        plain = plain_env(making)
         if plain is not None:
-            env = draft.entry.once("counted env", ("env",), lambda: _counted_env(plain))
+            env = draft.entry.once("counted env", ("env",), lambda: counted_env(plain))
         else:
-            env = _counted_env(
+            env = counted_env(
                 {
                     name: None if any(text.secrets) else canon(text)
                     for name, text in making.env.items()
@@ -435,55 +391,3 @@ class Bench:
                 message = f'job "{ref.job}" has no output {ref.number}: it lists {have}'
                 hint = "counted from 0" if have else "list them under its `outputs`"
                 self.session.add(Problem(message, node.where_of(ref.written), hint))
-
-    def _description(self, draft: Draft) -> str:
-        text = draft.text("description")
-        return (text.plain or "") if text is not None else ""
-
-    def _seconds(self, draft: Draft, field: str) -> float | None:
-        value = draft.typed(field)
-        return None if value is None else parse_duration(value)
-
-
-class _Terms(NamedTuple):
-    """What is agreed for a job's run and has no part in what it makes; durations in seconds."""
-
-    retry: Retry
-    timeout: float | None
-    grace: float
-    priority: int
-    always_run: bool
-    warm: bool
-    cache: bool
-    description: str
-    where: str
-
-
-# The fields that they are made of.
-_TERMS = (
-    *("max_retries", "retry_delay", "retry_backoff", "timeout", "grace"),
-    *("priority", "always_run", "warm", "cache", "description"),
-)
-
-
-def _plain_env(making: Making) -> dict[str, str] | None:
-    """The environment where it is all plain text, one mapping for all jobs if it is the same."""
-
-    def all_plain() -> dict[str, str] | None:
-        found: dict[str, str] = {}
-        for name, text in making.env.items():
-            if text.plain is None or MARK in text.plain:
-                return None
-            found[name] = text.plain
-        return found
-
-    return making.draft.entry.once("plain env", ("env",), all_plain)
-
-
-def _counted_env(env: Mapping[str, str | None]) -> dict[str, str | None]:
-    """Those variables that may change a result, sorted."""
-    return {
-        name: env[name]
-        for name in sorted(env)
-        if name != GPU_VARIABLE and not _REPORTING.match(name)
-    }

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 from oumi_flow import metrics, reasons, staleness, verbs
 from oumi_flow.disk import Disk
@@ -24,12 +24,10 @@ from oumi_flow.model import (
     Code,
     Decision,
     Evidence,
-    Input,
     Job,
     JobState,
     LastAttempt,
     Outcome,
-    Output,
     Plan,
     Step,
     Trace,
@@ -37,6 +35,7 @@ from oumi_flow.model import (
 )
 from oumi_flow.progress import Follower, follower, total_of
 from oumi_flow.runner import resume, rows
+from oumi_flow.runner.brief import Brevity
 from oumi_flow.runner.children import Children
 from oumi_flow.runner.ends import End, end_of
 from oumi_flow.runner.reuse import Reuse
@@ -46,9 +45,6 @@ from oumi_flow.store import Store
 from oumi_flow.store.cache import RunCache
 from oumi_flow.tokens import lost_of
 from oumi_flow.verbs import VerbSpec
-
-_FEW = 8  # files
-_BRIEF_S = 0.9  # of a job; for the markers of longer ones the disk is waited for
 
 
 class Work:
@@ -78,6 +74,7 @@ class Work:
         self._versions, self._software = versions, software
         kept = RunCache(store.paths, store.files) if cache is None else cache
         self._reuse = Reuse(store, disk, kept, software)
+        self._brevity = Brevity(disk, store.paths.output_dir)
         self._sources = workflow.sources
         self._oumi, self._warming = oumi, Warming((), oumi, self._children, False)
         self.unmended: list[str] = []
@@ -128,29 +125,10 @@ class Work:
         return self._reuse.mended
 
     def is_brief(self, step: Step, number: int, exit: Exit | None = None) -> bool:
-        """As terms.Worker has it: where few and small files are read, and nothing is moved."""
-        job = step.job
-        if not verbs.verb(job.verb).is_shell or len(job.inputs) + len(job.outputs) > _FEW:
-            return False
+        """As terms.Worker has it."""
         if exit is None:
-            # What is not there cannot be in the way.
-            first = number == 1 and step.past.trace is None and step.past.attempt is None
-            return first and self._are_small(job.inputs)
-        if exit.code != 0 or not 0.0 <= exit.finished - exit.started < _BRIEF_S:
-            return False
-        return self._are_small((*job.outputs, *job.inputs))  # these may have changed
-
-    def _are_small(self, files: Iterable[Input | Output]) -> bool:
-        return all(self._disk.is_small(file.path, self._near) for file in files)
-
-    @cached_property
-    def _near(self) -> frozenset[int]:
-        """The devices that the loop writes to and reads from anyway."""
-        devices = set()
-        for path in (self._store.paths.output_dir, "."):
-            with suppress(OSError):
-                devices.add(os.stat(path).st_dev)
-        return frozenset(devices)
+            return self._brevity.of_preparing(step, number)
+        return self._brevity.of_concluding(step.job, exit)
 
     def judges(self, step: Step) -> bool:
         return step.decision is Decision.MAY_RUN

@@ -98,6 +98,19 @@ class Space:
         other.root, other.env, other.started = root, self.env, self.started
         return other
 
+    def program(self, text: str, *args: str) -> subprocess.CompletedProcess[str]:
+        """Run a Python program of a test's own in the folder, to its end."""
+        done = subprocess.run(
+            [sys.executable, "-c", text, *args],
+            cwd=self.root,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        return done
+
     def command(self, *args: str, **env: str) -> Result:
         process = self.start(*args, **env)
         out, err = process.communicate(timeout=120)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
 from tests.flow.conftest import Space, wait_for
@@ -41,14 +38,7 @@ THE_END_OF_ONE = """open("go", "w").close()
 
 def run(space: Space, between: str, *jobs: str) -> str:
     program = OVERTAKEN.replace("BETWEEN", between)
-    done = subprocess.run(
-        [sys.executable, "-c", program, "run", "workflow.yaml", "--no-tui", *jobs],
-        cwd=space.root,
-        env=space.env,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = space.program(program, "run", "workflow.yaml", "--no-tui", *jobs)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

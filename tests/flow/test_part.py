@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import random
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from oumi_flow.cli import main
+from oumi_flow.commands.opening import Opened
 from oumi_flow.disk import is_settled, stamp
+from oumi_flow.model import Plan
+from oumi_flow.seal import Look
 from tests.flow.conftest import Space, wait_for
 from tests.flow.test_property import World
 
@@ -54,15 +56,7 @@ NAMES = [f"j{number:02}" for number in range(ALL)]
 
 def run(space: Space, *flags: str, code: int = 0) -> tuple[str, str]:
     """What a run said, and of how many jobs each of its plans was."""
-    done = subprocess.run(
-        [sys.executable, "-c", PLANNED, "run", "workflow.yaml", "--no-tui", *flags],
-        cwd=space.root,
-        env=space.env,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert "Traceback" not in done.stderr, done.stderr
+    done = space.program(PLANNED, "run", "workflow.yaml", "--no-tui", *flags)
     assert done.returncode == code, done.stderr
     said = done.stdout + "".join(done.stderr.splitlines(keepends=True)[:-1])
     return said, done.stderr.splitlines()[-1].removeprefix("planned ")
@@ -271,19 +265,24 @@ def test_a_dry_run_of_a_part_says_the_same(wide: Space) -> None:
     assert wide.ran() == []
 
 
+def held_up(space: Space) -> subprocess.Popen[str]:
+    """A run in which j03 works until there is a file `go`."""
+    workflow = json.loads(space.read("workflow.yaml"))
+    workflow["jobs"][3]["run"] += "\ntouch up; while [ ! -e go ]; do sleep 0.02; done"
+    space.write("workflow.yaml", json.dumps(workflow))
+    space.write("go", "")
+    settle_first(space)
+    gone(space, "go")
+    gone(space, "up")
+    space.write("in/j03", "newer\n")
+    run = space.start("run", "workflow.yaml", "--no-tui")
+    wait_for(lambda: space.exists("up"), "the job runs")
+    return run
+
+
 def test_beside_a_live_run_nothing_is_taken_for_granted(wide: Space) -> None:
     """What is seen while a run goes on may not be so a moment later."""
-    wide.write("in/j03", "new\n")
-    workflow = json.loads(wide.read("workflow.yaml"))
-    workflow["jobs"][3]["run"] += "\ntouch up; while [ ! -e go ]; do sleep 0.02; done"
-    wide.write("workflow.yaml", json.dumps(workflow))
-    wide.write("go", "")
-    settle_first(wide)
-    gone(wide, "go")
-    gone(wide, "up")
-    wide.write("in/j03", "newer\n")
-    other = wide.start("run", "workflow.yaml", "--no-tui")
-    wait_for(lambda: wide.exists("up"), "the job runs")
+    other = held_up(wide)
     wide.write("in/j08", "new\n")
     said, planned = run(wide, code=3)
     assert "holds this folder" in said
@@ -295,16 +294,7 @@ def test_beside_a_live_run_nothing_is_taken_for_granted(wide: Space) -> None:
 
 
 def test_a_run_that_was_killed_is_mended_by_looking_at_everything(wide: Space) -> None:
-    workflow = json.loads(wide.read("workflow.yaml"))
-    workflow["jobs"][3]["run"] += "\ntouch up; while [ ! -e go ]; do sleep 0.02; done"
-    wide.write("workflow.yaml", json.dumps(workflow))
-    wide.write("go", "")
-    settle_first(wide)
-    gone(wide, "go")
-    gone(wide, "up")
-    wide.write("in/j03", "newer\n")
-    other = wide.start("run", "workflow.yaml", "--no-tui")
-    wait_for(lambda: wide.exists("up"), "the job runs")
+    other = held_up(wide)
     other.kill()
     other.communicate()
     wide.write("in/j08", "new\n")
@@ -385,8 +375,8 @@ def test_random_edits_of_files_run_what_a_whole_plan_would(
     parts: list[bool] = []
     opens = part.open_part
 
-    def counted(*args: object) -> object:
-        found = opens(*args)  # type: ignore[arg-type]
+    def counted(look: Look, options: argparse.Namespace) -> tuple[Opened, Plan] | None:
+        found = opens(look, options)
         parts.append(found is not None)
         return found
 
@@ -401,11 +391,5 @@ def test_random_edits_of_files_run_what_a_whole_plan_would(
     for step in range(12):
         for _ in range(world.rng.randint(1, 2) if step > 3 else 0):
             world.edit()
-        code = main(["run", "workflow.yaml", "--no-tui", "-j2"])
-        said = capfd.readouterr()
-        assert code == 0, (number, step, said)
-        try:
-            world.check()
-        except AssertionError as error:
-            raise AssertionError(f"sequence {number}, step {step}: {error}\n{said}") from error
+        world.run(f"sequence {number}, step {step}", capfd)
     assert any(parts)

@@ -165,6 +165,16 @@ class World:
     def needed(self, name: str) -> bool:
         return any(name in job["upstream"] for job in self.jobs.values())
 
+    def run(self, which: str, capfd: pytest.CaptureFixture[str]) -> None:
+        """Run what there is, and hold it against the oracle; `which`: words for where we are."""
+        code = main(["run", "workflow.yaml", "--no-tui", "-j2"])
+        said = capfd.readouterr()
+        assert code == 0, (which, said)
+        try:
+            self.check()
+        except AssertionError as error:
+            raise AssertionError(f"{which}: {error}\n{said}") from error
+
     def check(self) -> None:
         texts, keys = self.clean_build()
         expected = []
@@ -204,10 +214,4 @@ def test_random_edits_and_runs(
                 for _ in range(world.rng.randint(1, 3)):
                     world.edit()
             world.write()
-            code = main(["run", "workflow.yaml", "--no-tui", "-j2"])
-            said = capfd.readouterr()
-            assert code == 0, (number, step, said)
-            try:
-                world.check()
-            except AssertionError as error:
-                raise AssertionError(f"sequence {number}, step {step}: {error}\n{said}") from error
+            world.run(f"sequence {number}, step {step}", capfd)

@@ -55,15 +55,7 @@ def small(space: Space) -> Space:
 
 def said(space: Space, *flags: str) -> tuple[str, str]:
     """What a run said, and whether it was sealed or worked out."""
-    done = subprocess.run(
-        [sys.executable, "-c", DOOR, "run", "workflow.yaml", "--no-tui", *flags],
-        cwd=space.root,
-        env=space.env,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert "Traceback" not in done.stderr, done.stderr
+    done = space.program(DOOR, "run", "workflow.yaml", "--no-tui", *flags)
     return done.stdout, done.stderr.split("\n")[-2]
 
 

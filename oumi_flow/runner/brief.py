@@ -1,0 +1,53 @@
+"""Which of a job's work is a matter of a moment: small jobs that read few and small files.
+
+Does not block, but for a few stats on the disks that the loop writes to anyway.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from functools import cached_property
+
+from oumi_flow import verbs
+from oumi_flow.disk import Disk
+from oumi_flow.executors.base import Exit
+from oumi_flow.model import Input, Job, Output, Step
+
+_FEW = 8  # files
+_BRIEF_S = 0.9  # of a job; for the markers of longer ones the disk is waited for
+
+
+class Brevity:
+    """For one thread."""
+
+    def __init__(self, disk: Disk, output_dir: str) -> None:
+        self._disk, self._output_dir = disk, output_dir
+
+    def of_preparing(self, step: Step, number: int) -> bool:
+        """Whether to prepare that attempt is; what is not there cannot be in the way."""
+        first = number == 1 and step.past.trace is None and step.past.attempt is None
+        return first and self._is_simple(step.job) and self._are_small(step.job.inputs)
+
+    def of_concluding(self, job: Job, exit: Exit) -> bool:
+        """Whether to conclude an attempt is; its inputs may have changed meanwhile."""
+        if exit.code != 0 or not 0.0 <= exit.finished - exit.started < _BRIEF_S:
+            return False
+        return self._is_simple(job) and self._are_small((*job.outputs, *job.inputs))
+
+    @staticmethod
+    def _is_simple(job: Job) -> bool:
+        return verbs.verb(job.verb).is_shell and len(job.inputs) + len(job.outputs) <= _FEW
+
+    def _are_small(self, files: Iterable[Input | Output]) -> bool:
+        return all(self._disk.is_small(file.path, self._near) for file in files)
+
+    @cached_property
+    def _near(self) -> frozenset[int]:
+        """The devices that the loop writes to and reads from anyway."""
+        devices = set()
+        for path in (self._output_dir, "."):
+            with suppress(OSError):
+                devices.add(os.stat(path).st_dev)
+        return frozenset(devices)
