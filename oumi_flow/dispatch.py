@@ -13,10 +13,11 @@ from contextlib import suppress
 
 from oumi_flow import __version__
 from oumi_flow.errors import BAD_WORKFLOW, INTERNAL, OK, FlowError
-from oumi_flow.flags import COMMANDS, PROG, overview, parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from oumi_flow.seal import Look
 
 
@@ -25,6 +26,8 @@ def run_command(words: list[str], look: Look | None = None) -> int:
 
     `look`: what came of looking at its seal.
     """
+    if look is not None and look.flags:
+        return guarded(lambda: _run_again(words, look))
     return guarded(lambda: _dispatch(words, look))
 
 
@@ -63,7 +66,20 @@ def _flush() -> None:
         raise _as_flow_error(error) from error
 
 
+def _run_again(words: list[str], look: Look) -> int:
+    """A run that was parsed before: to build a parser costs as much as a small plan."""
+    from types import SimpleNamespace
+
+    from oumi_flow.commands.run import run
+
+    options: Any = SimpleNamespace(**look.flags)
+    options.command_line, options.look, options.flags = words, look, look.flags
+    return run(options)
+
+
 def _dispatch(words: list[str], look: Look | None = None) -> int:
+    from oumi_flow.flags import COMMANDS, PROG, overview, parse
+
     if not words or words[0] in ("-h", "--help", "help"):
         if len(words) > 1 and words[0] == "help" and words[1] not in ("-h", "--help"):
             return _dispatch([words[1], "--help"])
@@ -81,6 +97,7 @@ def _dispatch(words: list[str], look: Look | None = None) -> int:
             hint=did_you_mean(words[0], known) or f"`{PROG} --help` lists the commands",
         )
     options = parse(words[0], words[1:])
+    flags = dict(vars(options))
     for name in ("file", "target"):
         if getattr(options, name, None) == "":
             raise FlowError(
@@ -94,7 +111,7 @@ def _dispatch(words: list[str], look: Look | None = None) -> int:
             os.chdir(folder)
         except OSError as error:
             raise FlowError(f"-C {folder}: {error.strerror}") from error
-    options.command_line, options.look = words, look
+    options.command_line, options.look, options.flags = words, look, flags
     module, _, function = command.does.partition(":")
     from importlib import import_module
 
@@ -129,6 +146,8 @@ def _confess(error: Exception) -> int:
     """Our own fault: say so in one line; the traceback goes to a file, never to the user."""
     import tempfile
     import traceback
+
+    from oumi_flow.flags import PROG
 
     where = "there was no place to write down the details"
     with (

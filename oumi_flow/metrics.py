@@ -6,8 +6,6 @@ numbers are used for is nobody's business here.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import os
@@ -182,6 +180,9 @@ def best_of(key: str) -> Callable[[list[float]], float] | None:
 
 
 def _of_tuning(job: Job, since: float) -> dict[str, float]:
+    import csv
+    import io
+
     data = last_bytes(os.path.join(job.place, "trials_results.csv"), MOST_BYTES)
     table = list(csv.DictReader(io.StringIO(data.decode("utf-8", "replace"))))
     column = "value" if table and "value" in table[0] else "values_0"

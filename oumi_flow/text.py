@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
+from oumi_flow.pattern import pattern
+
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d)?\Z")
+_DURATION = pattern(r"(\d+(?:\.\d+)?)(s|m|h|d)?\Z")
 
 
 def parse_duration(text: str | float) -> float | None:

@@ -5,19 +5,19 @@ Walks all jobs of a board at each call, and changes nothing in it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 from oumi_flow.board import Board
 from oumi_flow.dataclass import dataclass
 from oumi_flow.model import EMPTY, Decision, JobState
+from oumi_flow.pattern import pattern
 
 if TYPE_CHECKING:
     from oumi_flow.graph.forecast import Task
 
 _S = JobState
-_DIGIT = re.compile(r"\d")
+_DIGIT = pattern(r"\d")
 Sure = Literal["about", "up to", "roughly", "at least"]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import threading
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 from oumi_flow.errors import OK, FlowError
 
 if TYPE_CHECKING:
+    import argparse
     from subprocess import Popen
 
     from oumi_flow.commands.opening import Opened

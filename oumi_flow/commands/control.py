@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import time
@@ -14,6 +13,8 @@ from oumi_flow.events import JobFinished, Planned, RunFinished
 from oumi_flow.model import LastAttempt
 
 if TYPE_CHECKING:
+    import argparse
+
     from oumi_flow.commands.targets import Found
     from oumi_flow.executors.base import Handle
     from oumi_flow.store import Store
@@ -200,5 +201,5 @@ def resume(options: argparse.Namespace) -> int:
     print(f"oumi-flow {' '.join(words)}", file=sys.stderr)
     os.chdir(run.base)
     asked = parse(words[0], words[1:])
-    asked.command_line = words
+    asked.command_line, asked.flags = words, {}
     return run_again(asked)

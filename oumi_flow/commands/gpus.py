@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import time
@@ -11,6 +10,8 @@ from typing import TYPE_CHECKING
 from oumi_flow.errors import OK
 
 if TYPE_CHECKING:
+    import argparse
+
     from oumi_flow.tokens import Ticket, TokenPool
     from oumi_flow.ui.tables import GpuRow
 

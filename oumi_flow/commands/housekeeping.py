@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import time
@@ -12,6 +11,8 @@ from typing import TYPE_CHECKING
 from oumi_flow.errors import OK, FlowError
 
 if TYPE_CHECKING:
+    import argparse
+
     from oumi_flow.commands.opening import Opened
     from oumi_flow.model import Input
     from oumi_flow.store import Store

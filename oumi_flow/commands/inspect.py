@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -10,6 +9,8 @@ from typing import TYPE_CHECKING
 from oumi_flow.errors import FlowError
 
 if TYPE_CHECKING:
+    import argparse
+
     from oumi_flow.model import Plan
 
 _WORDS = {"run": "will run"}

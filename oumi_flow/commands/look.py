@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import time
@@ -13,6 +12,8 @@ from oumi_flow.commands.words import quoted
 from oumi_flow.errors import JOBS_FAILED, OK, FlowError
 
 if TYPE_CHECKING:
+    import argparse
+
     from oumi_flow.board import Board
     from oumi_flow.commands.targets import Found
     from oumi_flow.store import Store

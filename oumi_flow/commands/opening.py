@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
@@ -12,6 +11,8 @@ from oumi_flow.errors import FlowError
 from oumi_flow.model import Job, LastAttempt, Plan, Stamp, Workflow
 
 if TYPE_CHECKING:
+    import argparse
+
     from oumi_flow.commands.part import Part
     from oumi_flow.disk import Disk
     from oumi_flow.store import Store

@@ -8,7 +8,6 @@ neither loaded nor looked at again. Whatever does not fit, and the whole workflo
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -20,6 +19,8 @@ from oumi_flow.seal import Look, OtherError
 from oumi_flow.seal.jobs import SealedJobs
 
 if TYPE_CHECKING:
+    import argparse
+
     from oumi_flow.commands.opening import Opened
     from oumi_flow.events import Rows
 

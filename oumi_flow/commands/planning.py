@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import time
@@ -14,6 +13,8 @@ from oumi_flow.events import Event, Planned, Row, RunStarted
 from oumi_flow.model import Plan, Step, Workflow
 
 if TYPE_CHECKING:
+    import argparse
+
     from oumi_flow.commands.opening import Opened
     from oumi_flow.store import Store
 

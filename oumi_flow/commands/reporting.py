@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import time
@@ -14,6 +13,8 @@ from oumi_flow.errors import OK, FlowError
 from oumi_flow.model import EMPTY, Counts, Evidence, Job, JobState, Trace, Workflow
 
 if TYPE_CHECKING:
+    import argparse
+
     from oumi_flow.board import Board, JobRow
     from oumi_flow.commands.targets import Found
     from oumi_flow.store.runs import UserRun

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -11,6 +10,8 @@ from oumi_flow.errors import FlowError, Problem, WorkflowErrors
 from oumi_flow.model import Decision, GpuRequest, Plan, Workflow
 
 if TYPE_CHECKING:
+    import argparse
+
     from oumi_flow.events import Note
     from oumi_flow.tokens import Gpu
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import gc
 import os
 import sys
@@ -15,6 +14,8 @@ from oumi_flow.errors import JOBS_FAILED, OK, FlowError, Locked
 from oumi_flow.model import Decision, Plan
 
 if TYPE_CHECKING:
+    import argparse
+
     from oumi_flow.commands.opening import Opened
     from oumi_flow.events import RunFinished
     from oumi_flow.executors.base import Executor

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Iterator, Mapping, MutableMapping
@@ -12,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from oumi_flow.errors import JOBS_FAILED, OK, FlowError
 
 if TYPE_CHECKING:
+    import argparse
+
     from oumi_flow.commands.opening import Opened
     from oumi_flow.store import Store
     from oumi_flow.ui.tui.keymap import Settings

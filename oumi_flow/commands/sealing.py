@@ -7,12 +7,11 @@ and costs the next run a full look.
 
 from __future__ import annotations
 
-import argparse
 import os
 import stat as modes
 import time
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from oumi_flow import seal
 from oumi_flow.commands.opening import judged, parse_sets
@@ -39,6 +38,8 @@ from oumi_flow.store import STATE
 from oumi_flow.ui.brief import no_op
 
 if TYPE_CHECKING:
+    import argparse
+
     from oumi_flow.commands.opening import Opened
 
 # Flags that ask for another look, or for another answer than the one line.
@@ -69,7 +70,7 @@ def seal_no_op(plan: Plan, opened: Opened, options: argparse.Namespace, text: st
     if plan.orphans or not can_seal(opened, options):
         return
     try:
-        looks = _Looks(opened)
+        looks = _Looks(opened, options.flags)
         if opened.part is not None:
             judged = [step for step in plan.steps if step.job.name not in opened.part.proven]
             looks.made(judged, opened.part.places, plan.refreshed)
@@ -124,7 +125,7 @@ def seal_dry_run(plan: Plan, opened: Opened, options: argparse.Namespace, text: 
     if not stream or shared or plan.orphans or opened.part or not can_seal(opened, options):
         return
     try:
-        looks = _Looks(opened)
+        looks = _Looks(opened, options.flags)
         looks.proof.stream = stream
         looks.loaded()
         looks.nothing_made(plan)
@@ -144,8 +145,9 @@ def _told(steps: Iterable[Step], places: Mapping[str, int]) -> dict[int, bytes]:
 class _Looks:
     """Collects a proof."""
 
-    def __init__(self, opened: Opened) -> None:
+    def __init__(self, opened: Opened, flags: Mapping[str, Any]) -> None:
         self.proof = writing.Proof()
+        self.proof.flags = flags
         self._workflow, self._store = opened.workflow, opened.store
         self._disk, self._began_ns = opened.disk, opened.began_ns
         self._entries = 0

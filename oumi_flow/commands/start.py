@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import os
+from typing import TYPE_CHECKING
 
 from oumi_flow.commands.words import quoted
+
+if TYPE_CHECKING:
+    import argparse
 
 
 def init(options: argparse.Namespace) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -11,6 +10,8 @@ from oumi_flow.dataclass import dataclass
 from oumi_flow.errors import FlowError
 
 if TYPE_CHECKING:
+    import argparse
+
     from oumi_flow.model import Workflow
     from oumi_flow.store import Store
     from oumi_flow.store.runs import UserRun

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import signal
 import sys
 import threading
@@ -14,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from oumi_flow.events import Event
 
 if TYPE_CHECKING:
+    import argparse
+
     from oumi_flow.commands.opening import Opened
     from oumi_flow.model import Progress
     from oumi_flow.store import Store

@@ -11,6 +11,7 @@ import re
 from typing import Protocol
 
 from oumi_flow.model import Progress
+from oumi_flow.pattern import pattern
 from oumi_flow.progress import parse
 from oumi_flow.progress.tail import LineCount, Tail, last_bytes
 
@@ -131,8 +132,8 @@ class TrainFollower(_Teller):
 class TuneFollower(_Teller):
     """Trials begun in `trial_*`, the newest one's metrics, the best value from the log."""
 
-    _BEST = re.compile(r"Best is trial (\d+) with value: (-?\d+(?:\.\d+)?(?:e[-+]?\d+)?)")
-    _FINISHED = re.compile(r"\bTrial \d+ finished with value")  # optuna, on stderr
+    _BEST = pattern(r"Best is trial (\d+) with value: (-?\d+(?:\.\d+)?(?:e[-+]?\d+)?)")
+    _FINISHED = pattern(r"\bTrial \d+ finished with value")  # optuna, on stderr
 
     def __init__(
         self, folder: str, log: str, total_hint: float | None, skip: int | None = None

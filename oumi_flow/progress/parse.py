@@ -11,19 +11,21 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from oumi_flow.pattern import pattern
+
 LONGEST = 8192  # characters of a line that are looked at
 MOST_METRICS = 64  # names kept of one job
 
-_ESCAPES = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
-_BAR = re.compile(
+_ESCAPES = pattern(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
+_CONTROLS = pattern(r"[\x00-\x08\x0b-\x1f\x7f]")
+_BAR = pattern(
     r"(?P<title>[^|%\r]*?):?\s*(?P<percent>\d{1,3})%\|[^|]*\|\s*"
     r"(?P<done>\d+(?:\.\d+)?[kMGT]?)/(?P<total>\d+(?:\.\d+)?[kMGT]?)\s+\["
 )
-_DRAWN_BAR = re.compile(r"[^|\[\]]*\d{1,3}%\|[^|]*\|[^\[\]]*\[[^\]]*\]")
+_DRAWN_BAR = pattern(r"[^|\[\]]*\d{1,3}%\|[^|]*\|[^\[\]]*\[[^\]]*\]")
 _UNITS = {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 # Bars of getting ready or tidying up, which say nothing of the work itself.
-_CHORES = re.compile(
+_CHORES = pattern(
     r"(?i)\b(loading|writing|saving|generating \w+ split|map|filter|fetching|download\w*|"
     r"tokeniz\w+|packing|truncating|applying|converting|adding|extracting|casting|creating|"
     r"flattening|upload\w*)\b"
@@ -33,12 +35,12 @@ _COUNTED = (
     r"steps?|epochs?|iter(?:ation)?s?|batch(?:es)?|trials?|samples?|rows?|files?|chunks?|parts?|"
     r"items?|tasks?|shards?|examples?"
 )
-_STEP = re.compile(
+_STEP = pattern(
     rf"(?i)(?:\b(?P<unit>{_COUNTED})\s*[:=#]?\s*|^\s*\[\s*)(?P<done>\d+)\s*(?:/|\bof\b)\s*"
     r"(?P<total>\d+)\b"
 )
-_STEP_AFTER = re.compile(rf"(?i)\b(?P<done>\d+)\s*/\s*(?P<total>\d+)\s+(?P<unit>{_COUNTED})\b")
-_PAIR = re.compile(
+_STEP_AFTER = pattern(rf"(?i)\b(?P<done>\d+)\s*/\s*(?P<total>\d+)\s+(?P<unit>{_COUNTED})\b")
+_PAIR = pattern(
     rf"(?<![\w./-])(?P<key>[A-Za-z_][\w./-]{{0,63}})\s?=\s?(?P<value>{_NUMBER}|nan|-?inf)(?![\w.:/-])"
 )
 

@@ -7,12 +7,13 @@ short one: what does not fit is skipped. Knows no formats.
 from __future__ import annotations
 
 import os
-import re
 from typing import BinaryIO
+
+from oumi_flow.pattern import pattern
 
 LIMIT = 64 * 1024  # bytes read and kept at most
 
-_BREAKS = re.compile(rb"[\r\n]+")
+_BREAKS = pattern(rb"[\r\n]+")
 
 
 class Tail:

@@ -6,14 +6,14 @@ Looks into a job's place, never changes it. Knows what the verb table says of re
 from __future__ import annotations
 
 import os
-import re
 
 from oumi_flow import verbs
 from oumi_flow.model import Job, LastAttempt
+from oumi_flow.pattern import pattern
 from oumi_flow.runner.checkpoints import is_whole
 from oumi_flow.verbs import VerbSpec
 
-_CHECKPOINT = re.compile(r"checkpoint-(\d+)\Z")
+_CHECKPOINT = pattern(r"checkpoint-(\d+)\Z")
 # Clocks of a file server may be this far behind ours, in seconds.
 _SLACK = 2.0
 _UNFINISHED = frozenset({"starting", "running", "failed", "cancelled", "interrupted"})

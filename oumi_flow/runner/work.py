@@ -8,7 +8,6 @@ FlowError with words for the user; two calls for one job never overlap.
 from __future__ import annotations
 
 import os
-import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -168,7 +167,7 @@ class Work:
         gpus = len(lease.devices) if lease is not None else 0
         began = self._now()
         opened = LastAttempt(
-            self._run_id, number, "starting", "", build_key, secrets.token_hex(8), began, gpus=gpus
+            self._run_id, number, "starting", "", build_key, os.urandom(8).hex(), began, gpus=gpus
         )
         fresh = self._store.make_folder(job.name)
         before = None if spec.is_shell or fresh else self._unfinished(step, number)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any
 
-_LAYOUT = 3
+_LAYOUT = 4
 # Variables of ours say where files, locks and GPUs are to be found.
 _OURS = "OUMI_FLOW_"
 # Bytes before each frame: its checksum and its length.
@@ -53,12 +53,13 @@ class Moved:
 class Look:
     """What came of looking at all that a seal names."""
 
-    __slots__ = ("answer", "began_ns", "folders", "lock", "moved", "path", "seal")
+    __slots__ = ("answer", "began_ns", "flags", "folders", "lock", "moved", "path", "seal")
 
     def __init__(self) -> None:
         self.answer: str | None = None  # as last time: nothing has moved
         self.path = ""  # of the seal, if nothing has moved but `moved` and `folders`
         self.seal: Numbers | None = None  # its stamp
+        self.flags: dict[str, Any] = {}  # of the command line, by name, as they were parsed
         self.began_ns = 0  # unix time; nothing was looked at before
         self.lock: Numbers | None = None  # of the run lock's file, which nobody held then
         self.moved: list[Moved] = []
@@ -95,7 +96,7 @@ def look(words: "Sequence[str]") -> Look:
         if not found.folders and (not found.moved or _only_touched(found.moved, path)):
             found.answer = head["answer"]
         elif found.lock is not None:
-            found.path = path
+            found.path, found.flags = path, head["flags"]
     except (OtherError, StopIteration, KeyError, TypeError, ValueError, OSError, EOFError):
         pass
     return found

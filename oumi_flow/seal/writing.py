@@ -46,6 +46,7 @@ class Proof:
         self.digests: dict[str, str] = {}  # of files of which nothing but the content counted
         self.missing: set[str] = set()
         self.listings: dict[str, tuple[str, ...]] = {}  # folder -> all its names, sorted
+        self.flags: Mapping[str, Any] = {}  # of the command line, by name, as they were parsed
         self.stream = ""  # see `stream_of`; "": no matter where the answer goes
         self.owners: dict[str, list[int]] = {}  # file or folder -> jobs that looked there
         self.jobs: Jobs | None = None
@@ -104,6 +105,7 @@ def write(words: Sequence[str], workflow: str, proof: Proof, answer: str) -> Non
         head = {
             "made_by": made_by(),
             "words": list(words),
+            "flags": dict(proof.flags),
             "here": os.getcwd(),
             "ours": ours(),
             "variables": proof.variables,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -37,7 +36,7 @@ def new_run_id(now: float | None = None) -> str:
     at = time.time() if now is None else now
     text = time.strftime("%Y%m%d-%H%M%S", time.gmtime(at))
     # Three digits of the second's fraction keep quick runs in order, one keeps strangers apart.
-    return f"{text}-{int(at % 1 * 4096):03x}{secrets.randbelow(16):x}"
+    return f"{text}-{int(at % 1 * 4096):03x}{os.urandom(1).hex()[0]}"
 
 
 def list_folder(environ: Mapping[str, str]) -> str:

@@ -17,14 +17,13 @@ import errno
 import fcntl
 import json
 import os
-import re
-import secrets
 import stat
 import time
 from collections.abc import Collection, Iterator
 
 from oumi_flow.dataclass import dataclass
 from oumi_flow.errors import FlowError
+from oumi_flow.pattern import pattern
 from oumi_flow.tokens.locks import is_same_file, make_shared_folder, open_lock
 
 # Seconds. An owner looks four times a second, so one that did not for so long does not look.
@@ -33,8 +32,8 @@ _BEAT = 1.0
 _TURN_PATIENCE, _TURN_PAUSE, _TURN_STUCK = 0.05, 0.001, 1.0
 
 _MOST_BYTES = 1 << 16
-_NAME = re.compile(r"(\d{20})-\d+-[0-9a-f]{8}")
-_TOKEN = re.compile(r"gpu-[\w-]+")  # it becomes a path
+_NAME = pattern(r"(\d{20})-\d+-[0-9a-f]{8}")
+_TOKEN = pattern(r"gpu-[\w-]+")  # it becomes a path
 _USELESS = {errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENXIO}  # not for us, or no file
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MAKE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -100,7 +99,7 @@ class Queue:
     def draw(self, ticket: Ticket, waited: float) -> Place | None:
         """Stand in line as one who has waited so many seconds; None when that cannot be."""
         drawn = max(0, time.monotonic_ns() - int(waited * 1e9))
-        name = f"{drawn:020}-{os.getpid()}-{secrets.token_hex(4)}"
+        name = f"{drawn:020}-{os.getpid()}-{os.urandom(4).hex()}"
         path = os.path.join(self._folder, name)
         draft = f"{path}~"
         fd = -1

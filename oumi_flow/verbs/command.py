@@ -7,12 +7,12 @@ tell a program from a word that only a shell understands.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 from oumi_flow.errors import FlowError
+from oumi_flow.pattern import pattern
 from oumi_flow.verbs.plain import BLANKS, PLAIN, SHELL_WORDS
 from oumi_flow.verbs.table import CliOption, VerbSpec
 
@@ -54,7 +54,7 @@ _NOT_ARGS = {
     "--help": _RUNS_NOTHING,
     "-h": _RUNS_NOTHING,
 }
-_KEY = re.compile(r"[A-Za-z_][\w.\[\]-]*\Z")
+_KEY = pattern(r"[A-Za-z_][\w.\[\]-]*\Z")
 
 
 def parse_args(args: Sequence[str], spec: VerbSpec) -> tuple[Arg, ...]:

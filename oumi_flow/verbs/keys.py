@@ -5,20 +5,20 @@ A value made elsewhere (by asking oumi once) and handed in; knows no process, fi
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
 from typing import Any
 
 from oumi_flow.dataclass import dataclass
 from oumi_flow.errors import Problem, Where
+from oumi_flow.pattern import pattern
 from oumi_flow.text import nearest
 
 # Options that `args` may not hold: the config is a field of its own, the others run nothing.
 _NOT_ARGS = frozenset({"--config", "-c", "--list", "--help", "-h"})
 
-_INDEX = re.compile(r"\[\d+\]|\.\d+(?=\.|\[|\Z)")
-_SPLIT = re.compile(r"[^.\[\]]+|\[[^\]]*\]")
+_INDEX = pattern(r"\[\d+\]|\.\d+(?=\.|\[|\Z)")
+_SPLIT = pattern(r"[^.\[\]]+|\[[^\]]*\]")
 
 
 def pattern_of(key: str) -> str:

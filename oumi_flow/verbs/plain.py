@@ -8,9 +8,10 @@ Knows the grammar of such texts, not what lies on the disk.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import NamedTuple
+
+from oumi_flow.pattern import pattern
 
 # What bash itself runs or reads: a text that starts with one of these needs a shell.
 _BASH = """
@@ -24,12 +25,12 @@ SHELL_WORDS = frozenset(_BASH.split())
 
 # What a shell takes for space around words; Python knows more of it.
 BLANKS = " \t\n"
-PLAIN = re.compile(r"[\w@%+:,./-]+(?:[ \t]+[\w@%+=:,./-]+)*\Z")
-_REDIRECTED = re.compile(
+PLAIN = pattern(r"[\w@%+:,./-]+(?:[ \t]+[\w@%+=:,./-]+)*\Z")
+_REDIRECTED = pattern(
     r"(?P<words>[\w@%+:,./-]+(?:[ \t]+[\w@%+=:,./-]+)*?)"
     r"(?P<files>(?:[ \t]+(?:2>&1|(?:2>>?|>>?|<)[ \t]*[\w@%+=:,./-]+))*)\Z"
 )
-_FILE = re.compile(r"2>&1|(2>>|2>|>>|>|<)[ \t]*([\w@%+=:,./-]+)")
+_FILE = pattern(r"2>&1|(2>>|2>|>>|>|<)[ \t]*([\w@%+=:,./-]+)")
 _SHELLS = (("bash", "-euo", "pipefail", "-c"), ("sh", "-eu", "-c"))
 _TEACHERS = frozenset({"BASHOPTS", "BASH_ENV", "EXECIGNORE", "SHELLOPTS"})
 # Names that a shell reads in a way of its own, or that mean another file in another process.

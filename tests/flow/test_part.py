@@ -255,6 +255,21 @@ def test_other_words_are_about_all_jobs(wide: Space, flags: list[str]) -> None:
     assert wide.ran() == ["j08"]
 
 
+def test_flags_mean_what_they_meant_when_they_were_parsed(space: Space) -> None:
+    for name in NAMES:
+        space.write(f"in/{name}", "true\n")
+    space.workflow(
+        *(space.job(name, f"sh in/{name}", inputs=[f"in/{name}"], outputs=[]) for name in NAMES)
+    )
+    flags = ("--fail-fast", "-j", "1")
+    wait_for(lambda: run(space, *flags)[1] == "nothing", "a seal of these words")
+    space.ran()
+    space.write("in/j02", "false\n")
+    space.write("in/j03", "false\n")
+    assert run(space, *flags, code=1)[1] == "2"
+    assert len(space.ran()) == 1
+
+
 def test_a_dry_run_of_a_part_says_the_same(wide: Space) -> None:
     assert wide.run("--dry-run").out == "flow: up to date (12 jobs)\n"
     wide.write("in/j08", "new\n")

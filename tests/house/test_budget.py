@@ -112,6 +112,15 @@ def test_a_touched_file_loads_its_reader_besides(built: Space) -> None:
     assert seen.modules <= TOUCHED | {"stat", "time"}
 
 
+def test_one_thing_to_do_builds_no_parser_and_loads_nothing_of_what_it_does_not_use(
+    built: Space,
+) -> None:
+    built.write("in/1", "new")
+    seen = witness(built, *RUN)
+    assert "1 done" in seen.stdout
+    assert not seen.modules & {"argparse", "oumi_flow.flags", "shutil", "secrets", "random", "csv"}
+
+
 def test_a_dry_run_of_what_never_ran_loads_the_seal_alone(space: Space) -> None:
     lay_out(space, 3)
     wait_for(lambda: witness(space, *DRY).modules == SEAL, "a seal")

@@ -8,7 +8,6 @@ a marker vouches for beyond the evidence that it is handed.
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from threading import Lock
@@ -184,7 +183,7 @@ class RunCache:
         if shelves is None or not self._is_near(shelves):
             return None
         self._files.make_folder(self.folder)
-        incoming = f"{self.folder}/{entry.GONE}{secrets.token_hex(8)}"
+        incoming = f"{self.folder}/{entry.GONE}{os.urandom(8).hex()}"
         try:
             if not self.shared.copy_out(kept, shelves, incoming, self.goes_on):
                 return None

@@ -10,8 +10,6 @@ Nothing that is read here is trusted further than its checksum: a shared cache h
 from __future__ import annotations
 
 import os
-import re
-import secrets
 import stat as modes
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -19,6 +17,7 @@ from hashlib import blake2b
 
 from oumi_flow.dataclass import dataclass
 from oumi_flow.model import FORMAT, Trace
+from oumi_flow.pattern import pattern
 from oumi_flow.store.files import Files, parse, to_json
 from oumi_flow.store.records import trace_from_json, trace_to_json
 
@@ -26,7 +25,7 @@ TRACE = "trace.json"
 SIZE = "size"
 # Told apart from entries by their names: on the way in or out, and what is to be deleted.
 GONE = "gone-"
-_KEY = re.compile(r"[0-9a-f]{32}\Z")
+_KEY = pattern(r"[0-9a-f]{32}\Z")
 _MOST_BYTES = 1 << 28
 
 
@@ -94,7 +93,7 @@ def remove(path: str, aside: str = "") -> bool:
 
     `aside` is the name under which it is deleted, in the same folder.
     """
-    doomed = f"{os.path.dirname(path)}/{aside or GONE + secrets.token_hex(8)}"
+    doomed = f"{os.path.dirname(path)}/{aside or GONE + os.urandom(8).hex()}"
     try:
         os.rename(path, doomed)
     except OSError:

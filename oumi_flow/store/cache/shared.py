@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -102,7 +101,7 @@ class Shared:
 
 
 def _busy_name() -> str:
-    return f"{_BUSY}{os.getpid()}-{secrets.token_hex(6)}-{socket.gethostname()}"
+    return f"{_BUSY}{os.getpid()}-{os.urandom(6).hex()}-{socket.gethostname()}"
 
 
 def _is_forgotten(path: str, name: str) -> bool:

@@ -1,0 +1,28 @@
+"""Regular expressions that are compiled at their first use.
+
+To compile one takes up to half a millisecond. A run's modules have thirty, and a small run uses
+none of most of them. What is made here is used as `re.Pattern` is.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from re import compile as pattern
+else:
+
+    class pattern:
+        """Takes what `re.compile` takes. A mistake in it is raised at the first use."""
+
+        def __init__(self, text: str | bytes, flags: int = 0) -> None:
+            self._asked = text, flags
+
+        def __getattr__(self, name: str) -> Any:
+            found = getattr(re.compile(*self._asked), name)
+            setattr(self, name, found)  # the next use comes no more by here
+            return found
+
+
+__all__ = ["pattern"]
