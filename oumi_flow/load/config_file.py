@@ -106,9 +106,12 @@ def _refused(path: str, what: str, where: Where) -> WorkflowErrors:
     return WorkflowErrors([Problem(f"config file {path} {what}", where)])
 
 
-# Text that YAML reads as itself, and whole numbers, so that most overrides need no parser.
+# Text that YAML reads as itself, and numbers, so that most overrides need no parser.
 _PLAIN_TEXT = re.compile(r"[A-Za-z_/][\w./-]*\Z", re.ASCII)
 _WHOLE = re.compile(r"(?:0|-?[1-9][0-9]{0,17})\Z")
+_DECIMAL = re.compile(
+    r"-?[0-9]{1,17}(?:\.[0-9]{1,17}(?:[eE][-+][0-9]{1,3})?|[eE][-+]?[0-9]{1,3})\Z"
+)
 _NOT_TEXT = frozenset({"true", "false", "yes", "no", "on", "off", "null"})
 
 
@@ -121,6 +124,8 @@ def value_of(text: str) -> Any:
         return int(text)
     if _PLAIN_TEXT.match(text) and text.lower() not in _NOT_TEXT:
         return text
+    if _DECIMAL.match(text):
+        return float(text)
     return _read_value(text)
 
 

@@ -21,7 +21,7 @@ from oumi_flow.load.config_file import (
     tokens_of,
     value_of,
 )
-from oumi_flow.verbs.command import Arg, parse_args
+from oumi_flow.verbs.command import Arg, Args, parse_args
 from oumi_flow.verbs.keys import KeyTable, OumiKeys, pattern_of
 from oumi_flow.verbs.table import VerbSpec
 
@@ -58,7 +58,7 @@ class ArgProblem(NamedTuple):
 
 def merge(
     config: Mapping[str, Any],
-    args: Sequence[str],
+    args: Sequence[str] | Args,
     spec: VerbSpec,
     problems: list[ArgProblem] | None = None,
 ) -> tuple[dict[str, Any], list[str]]:
@@ -202,11 +202,23 @@ def _flatten(value: Any, key: str, flat: dict[str, Any], known: Flats) -> None:
             flat[below] = canonical(item)
 
 
+_TEXT = frozenset({str})
+
+
 def _entries(value: Any, key: str) -> list[tuple[str, Any]]:
     if isinstance(value, (dict, Mapping)):  # the second is asked for long
-        start = f"{key}." if key else ""
-        return [(start + _part(name), item) for name, item in value.items()]
+        names = tuple(value)
+        # 1, 1.0 and true are one key to a cache, and three to YAML.
+        known = _dotted if _TEXT.issuperset(map(type, names)) else _dotted.__wrapped__
+        return list(zip(known(key, names), value.values(), strict=True))
     return [(f"{key}[{index}]", item) for index, item in enumerate(value)]
+
+
+@lru_cache(maxsize=1000)  # the configs of a sweep have the same keys
+def _dotted(key: str, names: tuple[Any, ...]) -> list[str]:
+    """The dotted keys of what lies in a mapping."""
+    start = f"{key}." if key else ""
+    return [start + _part(name) for name in names]
 
 
 def _part(name: Any) -> str:

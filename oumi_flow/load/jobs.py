@@ -23,7 +23,7 @@ from oumi_flow.load.values import Session
 from oumi_flow.load.yaml_source import Node
 from oumi_flow.model import Command, Job
 from oumi_flow.text import did_you_mean
-from oumi_flow.verbs.command import build_command, normal_args, shell_command
+from oumi_flow.verbs.command import Args, build_command, normal_args, parse_args, shell_command
 from oumi_flow.verbs.places import to_workdir
 from oumi_flow.verbs.table import VerbSpec, known_verbs, verb
 
@@ -260,9 +260,13 @@ class Bench:
         if reading.implied:
             upstream = tuple(dict.fromkeys([*making.needs, *reading.implied]))
             implied = tuple(name for name in upstream if name not in making.needs)
-        args = () if spec.is_shell else normal_args(making.real_args, spec)
-        args = (*args, *reading.overrides)
-        argv = self._argv(making, workshop, args, bool(secret_env))
+        args: tuple[str, ...] = ()
+        words = Args()
+        if not spec.is_shell:
+            words = parse_args(making.words, spec)
+            args = (*normal_args(words, spec), *reading.overrides)
+            words = Args([*words, *parse_args(reading.overrides, spec)])
+        argv = self._argv(making, workshop, words)
         terms = once("terms", TERM_FIELDS, lambda: terms_of(draft, warm=self.warm))
         return Job(
             name=making.name,
@@ -293,9 +297,7 @@ class Bench:
             where=terms.where,
         )
 
-    def _argv(
-        self, making: Making, workshop: Workshop, args: tuple[str, ...], secret: bool
-    ) -> tuple[str, ...]:
+    def _argv(self, making: Making, workshop: Workshop, args: Args) -> tuple[str, ...]:
         if making.spec.is_shell:
             words = [workshop.real(text, making, for_workdir=True) for text, _ in making.run]
             return shell_command(words if making.run_is_list else words[0], self._which)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import field
 from typing import Any
 
@@ -19,7 +20,7 @@ from oumi_flow.load.expand import Draft, Files
 from oumi_flow.load.template import Ref, Text
 from oumi_flow.load.yaml_source import Node
 from oumi_flow.model import EMPTY, Counts, Output
-from oumi_flow.verbs.command import parse_args
+from oumi_flow.verbs.command import Args, parse_args
 from oumi_flow.verbs.keys import OumiKeys
 from oumi_flow.verbs.places import Placement, choose_place, inside, to_base, to_workdir
 from oumi_flow.verbs.results import counted_path
@@ -58,6 +59,7 @@ class Making:
     # Known once all that it refers to is.
     workdir: str = "."
     real_args: Sequence[str] = ()
+    words: Sequence[str] | Args = ()  # of `real_args`, taken apart where they can be
     config: str = ""
     file: ConfigFile | None = None
     merged: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
@@ -78,6 +80,12 @@ class Making:
             return f"@{path[len(self.folder) :]}"
         root = self.folder.removesuffix(self.name).rstrip("/")
         return f"@out{path[len(root) :]}" if root and inside(path, root) else path
+
+    def take_args(self, args: Sequence[str]) -> None:
+        """Keeps `args` as the job gets them. What is wrong with one is told where they are used."""
+        self.real_args = self.words = args
+        with suppress(FlowError):
+            self.words = parse_args(args, self.spec)
 
     def forget_refs(self, known: Mapping[str, Making]) -> None:
         """Drops texts that refer to a job that is not known."""
@@ -187,9 +195,7 @@ class Workshop:
             making.workdir = self._workdir(making)
         if making.args:
             making.args = [each for each in making.args if not each[0].broken]
-            making.real_args = [
-                self.real(text, making, for_workdir=True) for text, _ in making.args
-            ]
+            making.take_args([self.real(text, making, for_workdir=True) for text, _ in making.args])
         if making.spec.needs_config:
             self._read_config(making)
         # A job's own outputs may lie in its place: they are asked for in words first.
@@ -203,7 +209,7 @@ class Workshop:
                 making.spec,
                 folder=making.folder,
                 own_place=own_place(making.merged, making.spec),
-                args=making.real_args,
+                args=making.words,
                 outputs=choosing,
                 workdir=making.workdir,
             )
@@ -221,15 +227,17 @@ class Workshop:
     def _fill_own_place(self, making: Making) -> None:
         """`${{ job.output_dir }}` in `args` was filled in before the place was known."""
         key = making.spec.output_key
-        making.real_args = [
-            # The word that chose the place means the job's folder by it.
-            real if key and real.lstrip("-").startswith(f"{key}=") else again
-            for real, again in zip(
-                making.real_args,
-                [self.real(text, making, for_workdir=True) for text, _ in making.args],
-                strict=True,
-            )
-        ]
+        making.take_args(
+            [
+                # The word that chose the place means the job's folder by it.
+                real if key and real.lstrip("-").startswith(f"{key}=") else again
+                for real, again in zip(
+                    making.real_args,
+                    [self.real(text, making, for_workdir=True) for text, _ in making.args],
+                    strict=True,
+                )
+            ]
+        )
         if making.file is not None:
             self._merge(making)
 
@@ -301,7 +309,7 @@ class Workshop:
         assert making.file is not None
         values, spec = making.file.values, making.spec
         found: list[ArgProblem] = []
-        making.merged, making.others = merge(values, making.real_args, spec, found)
+        making.merged, making.others = merge(values, making.words, spec, found)
         for each in found:
             node = self._arg_node(making, each.arg)
             self.session.add(node.problem(each.message, each.hint))
@@ -325,7 +333,7 @@ class Workshop:
         if self.keys is None or making.file is None:
             return
         try:
-            words = [arg.text for arg in parse_args(making.real_args, making.spec)]
+            words = [arg.text for arg in parse_args(making.words, making.spec)]
         except FlowError:
             return
         for word in words:

@@ -124,15 +124,16 @@ class PlaceIndex:
 
     def _nearest(self, whole: str) -> str:
         """The path itself or the folder closest around it of which something is noted, else ""."""
-        at, passed = whole, []
+        if whole in self.real or whole in self.named:
+            return whole
+        at, passed = whole.rpartition("/")[0] or "/", []
         while at not in self.real and at not in self.named:
             known = self._around.get(at)
             if known is not None:
                 at = known
                 break
             passed.append(at)
-            parent = os.path.dirname(at)
-            at = parent if parent != at else ""
+            at = (at.rpartition("/")[0] or "/") if at != "/" else ""
             if not at:
                 break
         for folder in passed:

@@ -44,6 +44,12 @@ class Arg(NamedTuple):
         return f"{name}={self.value}"
 
 
+class Args(tuple[Arg, ...]):
+    """Words of `args` that have been taken apart."""
+
+    __slots__ = ()
+
+
 _NO = frozenset({"false", "no", "off", "0"})
 _OF_THE_JOB = "the config is a field of the job: `config: PATH`"
 _RUNS_NOTHING = "with it oumi runs nothing"
@@ -57,11 +63,14 @@ _NOT_ARGS = {
 _KEY = pattern(r"[A-Za-z_][\w.\[\]-]*\Z")
 
 
-def parse_args(args: Sequence[str], spec: VerbSpec) -> tuple[Arg, ...]:
+def parse_args(args: Sequence[str] | Args, spec: VerbSpec) -> Args:
     """Take `args` apart; dashes are optional, and `--key value` is read as `--key=value`.
 
-    Raises FlowError for an entry that is neither an override nor an option of the verb.
+    What has been taken apart is returned as it is. Raises FlowError for an entry that is neither an
+    override nor an option of the verb.
     """
+    if isinstance(args, Args):
+        return args
     found: list[Arg] = []
     words = [str(word).strip() for word in args]
     at = 0
@@ -75,10 +84,10 @@ def parse_args(args: Sequence[str], spec: VerbSpec) -> tuple[Arg, ...]:
                 raise FlowError(f'args: "{word}" has no value', hint="write key=value")
             arg, at = arg._replace(value=words[at]), at + 1
         found.append(arg)
-    return tuple(found)
+    return Args(found)
 
 
-@lru_cache(maxsize=10_000)  # the jobs of a sweep have much the same words, and take several steps
+@lru_cache(maxsize=1000)  # the jobs of a sweep have much the same words
 def _parsed(word: str, spec: VerbSpec) -> Arg:
     """One word of `args`; no value where that is the next word."""
     value: str | None
@@ -88,7 +97,8 @@ def _parsed(word: str, spec: VerbSpec) -> Arg:
         name, value = word.split(None, 1)
         equals = "="
     name, value = name.strip(), value.strip()
-    dashed = name if name.startswith("-") else f"--{name}"
+    key = name.lstrip("-")
+    dashed = name if name.startswith("-") and name[1:] == key else f"--{key}"
     if dashed in _NOT_ARGS:
         raise FlowError(f'args: "{word}" cannot be given here', hint=_NOT_ARGS[dashed])
     option = spec.option(dashed)
@@ -98,7 +108,6 @@ def _parsed(word: str, spec: VerbSpec) -> Arg:
         elif not equals:
             value = "true"
         return Arg(option.name.lstrip("-"), value, option)
-    key = name.lstrip("-")
     if option is None and not _names_a_key(name, key):
         raise FlowError(
             f'args: "{word}" is neither an override nor an option of {spec.name}',
@@ -112,9 +121,9 @@ def _names_a_key(name: str, key: str) -> bool:
     return bool(_KEY.match(key)) and not single_dash
 
 
-def normal_args(args: Sequence[str], spec: VerbSpec) -> tuple[str, ...]:
+def normal_args(args: Sequence[str] | Args, spec: VerbSpec) -> tuple[str, ...]:
     """`args` as the command gets them, `--key=value` each. Raises as `parse_args`."""
-    return tuple(arg.text for arg in parse_args(args, spec))
+    return tuple([arg.text for arg in parse_args(args, spec)])
 
 
 def build_command(
@@ -122,7 +131,7 @@ def build_command(
     *,
     oumi: tuple[str, ...],
     config: str,
-    args: Sequence[str],
+    args: Sequence[str] | Args,
     redirect: str,
     extra: Sequence[str] = (),
     mode: str = "dataset",

@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 
 from oumi_flow.dataclass import dataclass
-from oumi_flow.verbs.command import parse_args
+from oumi_flow.verbs.command import Args, parse_args
 from oumi_flow.verbs.table import VerbSpec
 
 
@@ -35,7 +35,7 @@ def choose_place(
     *,
     folder: str,
     own_place: str | None,
-    args: Sequence[str],
+    args: Sequence[str] | Args,
     outputs: Sequence[str],
     workdir: str = ".",
 ) -> Placement:
