@@ -9,6 +9,10 @@ from __future__ import annotations
 import os
 import time
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 # A change within this time of the stamp could leave the stamp as it is: kernels date files by a
 # tick of up to 10 ms, coarse file systems (FAT, some network ones) by up to 2 s.
 FINE_NS = 20_000_000
@@ -49,18 +53,22 @@ def digest_content(descriptor: int, size: int) -> str:
         hasher.update(view[:count])
 
 
-def atomic_write(path: str, data: bytes, mode: int = 0o666, *, durable: bool = False) -> None:
+def atomic_write(
+    path: str, data: bytes | Iterable[bytes], mode: int = 0o666, *, durable: bool = False
+) -> None:
     """Put a whole file in place by rename: readers see the old one or the new one.
 
-    `mode` is cut by the umask. `durable`: it is the new one also after a power cut. Raises OSError.
+    `data` may come in pieces, of which one is in memory at a time. `mode` is cut by the umask.
+    `durable`: it is the new one also after a power cut. Raises OSError, and what `data` raises.
     """
     temporary = f"{path}.{os.getpid()}.{time.monotonic_ns():x}.tmp"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(descriptor, view) :]
+            for piece in (data,) if isinstance(data, bytes) else data:
+                view = memoryview(piece)
+                while view:
+                    view = view[os.write(descriptor, view) :]
             if durable:
                 os.fsync(descriptor)
         finally:

@@ -5,7 +5,7 @@ Knows no verbs, no processes, and writes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from oumi_flow.errors import FlowError, Problem, WorkflowErrors
@@ -61,24 +61,63 @@ def plan(
     stamp has moved. Raises FlowError for unknown names, for targets that need an omitted job, and
     for files that cannot be read.
     """
+    if typical is None:
+        typical = typical_times((job, pasts.get(job.name, _NO_PAST)) for job in workflow.jobs)
+    refreshed: dict[str, Trace] = {}
+    steps = walk(
+        workflow,
+        lambda name: pasts.get(name, _NO_PAST),
+        disk,
+        refreshed,
+        targets=targets,
+        force=force,
+        force_all=force_all,
+        omit=omit,
+        software=software,
+        orphans=orphans,
+        resumes=resumes,
+        cached=cached,
+        proven=proven,
+        typical=typical,
+    )
+    return Plan(workflow, tuple(steps), tuple(orphans), refreshed, unlisted)
+
+
+def walk(
+    workflow: Workflow,
+    past_of: Callable[[str], Past],
+    disk: DiskProtocol,
+    refreshed: dict[str, Trace],
+    *,
+    targets: Sequence[str] = (),
+    force: Sequence[str] = (),
+    force_all: bool = False,
+    omit: Sequence[str] = (),
+    software: Mapping[str, str] | None = None,
+    orphans: Mapping[str, Past] | Sequence[str] = (),
+    resumes: Resumes | None = None,
+    cached: Cached | None = None,
+    proven: Collection[str] = (),
+    typical: Mapping[str, float] = EMPTY,
+) -> Iterator[Step]:
+    """The steps of a plan one by one, for who need not have all of them at a time.
+
+    All as in `plan`. What that finds `refreshed` is added as it goes.
+    """
     chosen = _chosen(workflow, targets, omit)
     forced = _forced(workflow, force, force_all, chosen)
     glance = _Glance(disk)
     former = _by_fingerprint(orphans)
-    if typical is None:
-        typical = typical_times((job, pasts.get(job.name, _NO_PAST)) for job in workflow.jobs)
-    steps: list[Step] = []
-    refreshed: dict[str, Trace] = {}
     pending: set[str] = set()
     build_keys: dict[str, str] = {}
     for job in workflow.jobs:
         name = job.name
         if chosen is not None and name not in chosen:
             continue
-        past = pasts.get(name, _NO_PAST)
+        past = past_of(name)
         if name in proven and past.trace is not None:
             build_keys[name] = past.trace.build_key
-            steps.append(Step(job, Decision.UP_TO_DATE, (), _time(past), past))
+            yield Step(job, Decision.UP_TO_DATE, (), time_of(past), past)
             continue
         judgement = judge(
             job,
@@ -106,13 +145,12 @@ def plan(
         restores = False
         if cached is not None and decision is Decision.RUN:
             restores = _is_cached(job, past, reasons, cached, glance, pending, build_keys)
-        expected = _time(past)
+        expected = time_of(past)
         if expected is None:
             expected = typical.get(job.verb)
         if restores:
             expected = 0.0
-        steps.append(Step(job, decision, reasons, expected, past, restores))
-    return Plan(workflow, tuple(steps), tuple(orphans), refreshed, unlisted)
+        yield Step(job, decision, reasons, expected, past, restores)
 
 
 class _Glance:
@@ -305,13 +343,19 @@ def typical_times(jobs: Iterable[tuple[Job, Past]]) -> dict[str, float]:
     """The median time of each verb, in seconds, from what ran before."""
     times: dict[str, list[float]] = {}
     for job, past in jobs:
-        took = _time(past)
+        took = time_of(past)
         if took is not None:
             times.setdefault(job.verb, []).append(took)
+    return medians(times)
+
+
+def medians(times: Mapping[str, list[float]]) -> dict[str, float]:
+    """The median of each list."""
     return {verb: sorted(found)[len(found) // 2] for verb, found in times.items()}
 
 
-def _time(past: Past) -> float | None:
+def time_of(past: Past) -> float | None:
+    """The seconds that a job took when it last ran to its end; None where that is not known."""
     trace = past.trace or past.previous
     if trace is None or trace.exit_code is None or trace.finished < trace.started:
         return None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from oumi_flow.dataclass import dataclass
 from oumi_flow.errors import FlowError
-from oumi_flow.model import Job, LastAttempt, Plan, Stamp, Workflow
+from oumi_flow.model import Job, LastAttempt, Plan, Stamp, Step, Trace, Workflow
 
 if TYPE_CHECKING:
     import argparse
@@ -172,6 +172,25 @@ def judged(opened: Opened, options: argparse.Namespace) -> Plan:
         proven=part.proven if part is not None else (),
         unlisted=part.unlisted if part is not None else 0,
         typical=part.typical if part is not None else None,
+    )
+
+
+def judged_each(
+    opened: Opened, options: argparse.Namespace, refreshed: dict[str, Trace]
+) -> Iterator[Step]:
+    """As `judged`, of a whole workflow and step by step, none of them kept.
+
+    No step expects what jobs like it took, as that is known at the end only.
+    """
+    from oumi_flow.planner import walk
+
+    return walk(
+        opened.workflow,
+        opened.store.past,
+        opened.disk,
+        refreshed,
+        targets=tuple(getattr(options, "jobs", None) or ()),
+        omit=tuple(getattr(options, "omit", None) or ()),
     )
 
 

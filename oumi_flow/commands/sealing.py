@@ -11,10 +11,11 @@ import os
 import stat as modes
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from oumi_flow import seal
-from oumi_flow.commands.opening import judged, parse_sets
+from oumi_flow.commands.opening import judged, judged_each, parse_sets
 from oumi_flow.content import FINE_NS, unrest
 from oumi_flow.disk import is_glob, is_settled, stamp, stamp_of
 from oumi_flow.disk.walk import TRIALS_TABLE, is_ours
@@ -22,17 +23,17 @@ from oumi_flow.errors import FlowError
 from oumi_flow.load.secrets import is_written_out, shows_secret, templates_of
 from oumi_flow.load.snapshot import base_file, lines_of
 from oumi_flow.model import (
-    EMPTY,
     Counts,
     Decision,
     Evidence,
     FileEvidence,
+    Job,
     Plan,
     Stamp,
     Step,
     Trace,
 )
-from oumi_flow.planner import typical_times
+from oumi_flow.planner import medians, time_of
 from oumi_flow.seal import writing
 from oumi_flow.store import STATE
 from oumi_flow.ui.brief import no_op
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     import argparse
 
     from oumi_flow.commands.opening import Opened
+    from oumi_flow.commands.part import Part
 
 # Flags that ask for another look, or for another answer than the one line.
 _OTHER = ("force", "force_all", "verify", "rerun_triggers", "json", "quiet", "chdir", "run_id")
@@ -70,23 +72,50 @@ def seal_no_op(plan: Plan, opened: Opened, options: argparse.Namespace, text: st
     if plan.orphans or not can_seal(opened, options):
         return
     try:
-        looks = _Looks(opened, options.flags)
         if opened.part is not None:
-            judged = [step for step in plan.steps if step.job.name not in opened.part.proven]
-            looks.made(judged, opened.part.places, plan.refreshed)
-            told = _told(judged, opened.part.places)
-            writing.amend(opened.part.sealed, looks.proof, told)
-            return
-        if plan.refreshed or opened.store.index_stamp is None:
-            return  # the index will have the newer stamps next time
-        looks.loaded()
-        looks.saw(opened.store.paths.index, opened.store.index_stamp)
-        places = {step.job.name: place for place, step in enumerate(plan.steps)}
-        looks.made(plan.steps, places)
-        looks.jobs(plan, places, parse_sets(options))
-        writing.write(options.command_line, options.file, looks.proof, text)
+            _amend(plan, opened, opened.part, options)
+        else:
+            _seal_whole(plan.steps, plan.refreshed, opened, options, text)
     except (_NotSealedError, FlowError, OSError):
         return
+
+
+def _amend(plan: Plan, opened: Opened, part: Part, options: argparse.Namespace) -> None:
+    looks, told = _Looks(opened, options.flags), {}
+    for step in plan.steps:
+        if step.job.name not in part.proven:
+            place = part.places[step.job.name]
+            looks.made(step, place, plan.refreshed.get(step.job.name))
+            told[place] = _told(step)
+    writing.amend(part.sealed, looks.proof, told)
+
+
+def _seal_whole(
+    steps: Iterable[Step],
+    refreshed: Mapping[str, Trace],
+    opened: Opened,
+    options: argparse.Namespace,
+    text: str = "",
+) -> None:
+    """Seal `text` (default: that nothing is to be done). Takes the steps one by one.
+
+    `refreshed` may grow as they are taken.
+    """
+    store = opened.store
+    if refreshed or store.index_stamp is None:
+        return  # the index will have the newer stamps next time
+    looks = _Looks(opened, options.flags)
+    looks.loaded()
+    looks.saw(store.paths.index, store.index_stamp)
+    shown = _Shown()
+    for place, step in enumerate(steps):
+        if step.decision is not Decision.UP_TO_DATE or refreshed:
+            raise _NotSealedError
+        looks.made(step, place)
+        shown.add(step)
+    looks.jobs(shown, parse_sets(options))
+    text = text or no_op(opened.workflow.name, len(shown.rows)) + "\n"
+    writing.write(options.command_line, options.file, looks.proof, text)
 
 
 def seal_end(opened: Opened, options: argparse.Namespace) -> None:
@@ -108,11 +137,16 @@ def seal_end(opened: Opened, options: argparse.Namespace) -> None:
         time.sleep(rest / 1e9)
     try:
         opened.began_ns = time.time_ns()
-        plan = judged(opened, options)
-    except (FlowError, OSError):
+        if opened.part is not None:
+            plan = judged(opened, options)
+            if not plan.to_run and not plan.may_run:
+                seal_no_op(plan, opened, options, "")
+        elif not store.orphans(opened.workflow):
+            refreshed: dict[str, Trace] = {}
+            steps = judged_each(opened, options, refreshed)
+            _seal_whole(steps, refreshed, opened, options)
+    except (_NotSealedError, FlowError, OSError):
         return
-    if not plan.to_run and not plan.may_run:
-        seal_no_op(plan, opened, options, no_op(opened.workflow.name, plan.jobs) + "\n")
 
 
 def seal_dry_run(plan: Plan, opened: Opened, options: argparse.Namespace, text: str) -> None:
@@ -134,12 +168,39 @@ def seal_dry_run(plan: Plan, opened: Opened, options: argparse.Namespace, text: 
         return
 
 
-def _told(steps: Iterable[Step], places: Mapping[str, int]) -> dict[int, bytes]:
-    """What a plan tells of each job, by its place."""
+def _told(step: Step) -> bytes:
+    """What a plan tells of a job."""
     from oumi_flow.commands.planning import row
     from oumi_flow.events import row_line
 
-    return {places[step.job.name]: row_line(row(step)) for step in steps}
+    return row_line(row(step))
+
+
+class _Shown:
+    """What is kept of the steps of a plan, whose traces need not be there all at a time."""
+
+    def __init__(self) -> None:
+        self.jobs: list[Job] = []
+        self.rows: list[bytes] = []
+        self._times: dict[str, list[float]] = {}  # by verb
+        self._unknown: list[tuple[int, Step]] = []  # how long they took
+
+    def add(self, step: Step) -> None:
+        took = time_of(step.past)
+        if took is not None:
+            self._times.setdefault(step.job.verb, []).append(took)
+        else:
+            self._unknown.append((len(self.rows), step))
+        self.jobs.append(step.job)
+        self.rows.append(_told(step))
+
+    def typical(self) -> dict[str, float]:
+        """See `planner.typical_times`. Rows of jobs of which no time is known go by it now."""
+        typical = medians(self._times)
+        for place, step in self._unknown:
+            expected = typical.get(step.job.verb) if step.expected is None else step.expected
+            self.rows[place] = _told(replace(step, expected=expected))
+        return typical
 
 
 class _Looks:
@@ -167,33 +228,26 @@ class _Looks:
         self.proof.variables.update(workflow.variables)
         self.proof.needs.extend(workflow.needs)
 
-    def made(
-        self,
-        steps: Iterable[Step],
-        places: Mapping[str, int],
-        refreshed: Mapping[str, Trace] = EMPTY,
-    ) -> None:
-        """Everything that says of all jobs that they are up to date.
+    def made(self, step: Step, place: int, refreshed: Trace | None = None) -> None:
+        """Everything that says of a job that it is up to date.
 
-        `places`: see `seal.jobs`. `refreshed`: traces with newer stamps of equal content.
+        `place`: see `seal.jobs`. `refreshed`: its trace with newer stamps of equal content.
         """
-        store = self._store
-        for step in steps:
-            job = step.job
-            trace = refreshed.get(job.name, step.past.trace)
-            marker = store.marker_stamp(job.name)
-            if trace is None or marker is None:
-                raise _NotSealedError
-            self._place = places[job.name]
-            self.saw(store.paths.marker(job.name), marker)
-            for put in job.outputs:
-                self.judged(put.path, put.counts, trace.outputs[put.key])
-            for read in job.inputs:
-                if read.counts is not Counts.RAN:
-                    self.judged(read.path, read.counts, trace.inputs[read.key])
+        job, store = step.job, self._store
+        trace = refreshed or step.past.trace
+        marker = store.marker_stamp(job.name)
+        if trace is None or marker is None:
+            raise _NotSealedError
+        self._place = place
+        self.saw(store.paths.marker(job.name), marker)
+        for put in job.outputs:
+            self.judged(put.path, put.counts, trace.outputs[put.key])
+        for read in job.inputs:
+            if read.counts is not Counts.RAN:
+                self.judged(read.path, read.counts, trace.inputs[read.key])
         self._place = None
 
-    def jobs(self, plan: Plan, places: Mapping[str, int], sets: Mapping[str, str]) -> None:
+    def jobs(self, shown: _Shown, sets: Mapping[str, str]) -> None:
         """What says which jobs are to be judged again when something has moved."""
         lines = lines_of(self._workflow, sets, os.environ)
         lock = self._store.paths.lock
@@ -201,14 +255,16 @@ class _Looks:
             return
         self.proof.variables["TZ"] = os.environ.get("TZ")  # the rows are in local time
         number = {job.name: at for at, job in enumerate(self._workflow.jobs)}
+        places = {job.name: place for place, job in enumerate(shown.jobs)}
+        typical = shown.typical()
         self.proof.jobs = writing.Jobs(
             list(places),
-            [[places[name] for name in step.job.upstream if name in places] for step in plan.steps],
+            [[places[name] for name in job.upstream if name in places] for job in shown.jobs],
             [lines.spans[number[name]] for name in places],
             lines.stamp,
-            list(_told(plan.steps, places).values()),
+            shown.rows,
             sorted(templates_of(self._workflow)),
-            typical_times((step.job, step.past) for step in plan.steps),
+            typical,
             lock,
         )
 

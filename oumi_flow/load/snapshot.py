@@ -104,21 +104,20 @@ def lines_of(
     try:
         with open(_file(workflow.path, environ, ".json"), "rb", opener=_at_once) as file:
             seen = os.fstat(file.fileno())
-            head, top, *jobs = file.read().split(b"\n")
-        values = json.loads(head)
-        if not _is_valid(values, workflow.path, sets, environ, checked=False):
-            return None
-        if values["sources"] != {path: was and [*was] for path, was in workflow.sources.items()}:
-            return None
+            head, top = file.readline(), file.readline()
+            values = json.loads(head)
+            if not _is_valid(values, workflow.path, sets, environ, checked=False):
+                return None
+            sources = {path: was and [*was] for path, was in workflow.sources.items()}
+            if values["sources"] != sources:
+                return None
+            at, spans = len(head) + len(top), []
+            for line in file:  # one at a time: all of them may be as large as the workflow is
+                spans.append((at, at + len(line.rstrip(b"\n"))))
+                at += len(line)
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
-    if len(jobs) != len(workflow.jobs):
-        return None
-    at, spans = len(head) + len(top) + 2, []
-    for job in jobs:
-        spans.append((at, at + len(job)))
-        at += len(job) + 1
-    return Lines(_numbers(seen), spans)
+    return Lines(_numbers(seen), spans) if len(spans) == len(workflow.jobs) else None
 
 
 def read_part(

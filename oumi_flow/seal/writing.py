@@ -26,7 +26,7 @@ from oumi_flow.seal import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
     from typing import Any
 
@@ -97,11 +97,7 @@ class Jobs:
 
 def write(words: Sequence[str], workflow: str, proof: Proof, answer: str) -> None:
     """Seal the answer to a command line about the file `workflow`. Nothing where that fails."""
-    from oumi_flow.seal.jobs import Groups
-
     try:
-        paths = list(proof.stamps)
-        files = [_Files.of(proof, paths[at : at + _PART]) for at in range(0, len(paths), _PART)]
         head = {
             "made_by": made_by(),
             "words": list(words),
@@ -110,22 +106,34 @@ def write(words: Sequence[str], workflow: str, proof: Proof, answer: str) -> Non
             "ours": ours(),
             "variables": proof.variables,
             "needs": proof.needs,
-            "parts": len(files),
+            "parts": len(range(0, len(proof.stamps), _PART)),
             "missing": sorted(proof.missing),
             "listings": proof.listings,
             "stream": proof.stream,
             "lock": proof.jobs.lock if proof.jobs is not None else "",
             "answer": answer,
         }
-        frames = [_framed(head), *(_framed(part.packed()) for part in files)]
-        if proof.jobs is not None:
-            frames += [_framed(proof.jobs.packed(proof)), _framed(b",".join(proof.jobs.rows))]
-            frames += [_framed(Groups.packed(part.owners)) for part in files]
         path = place(workflow, words)
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        atomic_write(path, b"".join(frames), mode=0o600)
+        atomic_write(path, _frames(head, proof), mode=0o600)
     except (OSError, ValueError, OverflowError):
         return
+
+
+def _frames(head: dict[str, Any], proof: Proof) -> Iterator[bytes]:
+    """A new seal, frame by frame."""
+    from oumi_flow.seal.jobs import Groups
+
+    yield _framed(head)
+    paths = list(proof.stamps)
+    starts = range(0, len(paths), _PART)
+    for at in starts:
+        yield _framed(_Files.of(proof, paths[at : at + _PART]).packed())
+    if proof.jobs is not None:
+        yield _framed(proof.jobs.packed(proof))
+        yield _framed(b",".join(proof.jobs.rows))
+        for at in starts:
+            yield _framed(Groups.packed(proof.owners.get(p, ()) for p in paths[at : at + _PART]))
 
 
 def renew(path: str, moved: Sequence[Moved]) -> None:

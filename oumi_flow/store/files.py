@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -103,7 +104,7 @@ class Files:
                 return False
         return True
 
-    def write(self, path: str, data: bytes, *, durable: bool = False) -> None:
+    def write(self, path: str, data: bytes | Sequence[bytes], *, durable: bool = False) -> None:
         """Put a whole file in place, making its folder if needed. Raises FlowError."""
         self._ask_leave()
         with told(path, "write"):

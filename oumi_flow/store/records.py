@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, fields
 from typing import Any
 
+from oumi_flow.encoding import encoder
 from oumi_flow.model import (
     EMPTY,
     FORMAT,
@@ -35,6 +36,7 @@ _MAPPINGS = tuple(_ROW_FIELDS.index(name) for name in ("input_paths", "versions"
 EVIDENCE = (_INPUTS, _OUTPUTS)  # where in a row there is evidence, by its numbers in the table
 _CHANGED = _ROW_FIELDS.index("changed_while_ran")
 
+_encode = encoder()
 _new: Callable[[type[Any], tuple[Any, ...]], Any] = tuple.__new__
 
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -115,26 +117,49 @@ class Table:
 
     def __init__(self, rows: Iterable[Any] = ()) -> None:
         """Raises TypeError or ValueError for what is no table."""
-        self._rows = list(rows)
-        self.evidence = [_evidence(row) for row in self._rows]
-        self._numbers: dict[Evidence, int] = {}
+        self.rows = list(rows)
+        self.evidence = [_evidence(row) for row in self.rows]
 
-    def number(self, evidence: Evidence) -> int:
-        """Its number in the table, in which it is from now on."""
-        found = self._numbers.setdefault(evidence, len(self.evidence))
-        if found == len(self.evidence):
-            self.evidence.append(evidence)
+
+class Texts:
+    """The evidence of an index that is being written, each once, as the JSON that it will be.
+
+    It begins with that of `before`, with the numbers that it has there.
+    """
+
+    def __init__(self, before: Table | None = None) -> None:
+        rows = before.rows if before is not None else []
+        self._before = _encode(rows)[1:-1]
+        self._count = len(rows)
+        self._numbers: dict[str, int] = {}
+
+    def number(self, row: list[Any]) -> int:
+        """The number of evidence, as JSON has it, which is in the table from now on."""
+        text = _encode(row)
+        found = self._numbers.get(text)
+        if found is None:
+            found = self._numbers[text] = self._count + len(self._numbers)
         return found
 
-    def to_json(self) -> list[Any]:
-        return [*self._rows, *map(_row, self.evidence[len(self._rows) :])]
+    def json(self) -> bytes:
+        """The table."""
+        before = [self._before] if self._before else []
+        return f"[{','.join([*before, *self._numbers])}]".encode("ascii")
 
 
-def trace_to_row(trace: Trace, table: Table) -> list[Any]:
+def trace_to_row(trace: Trace, texts: Texts) -> list[Any]:
     """What the index keeps of a trace: all that judging an unchanged job needs."""
     row = [getattr(trace, name) for name in _ROW_FIELDS]
-    row[_INPUTS] = {key: table.number(seen) for key, seen in trace.inputs.items()}
-    row[_OUTPUTS] = {key: table.number(seen) for key, seen in trace.outputs.items()}
+    for place in EVIDENCE:
+        row[place] = {key: texts.number(_row(seen)) for key, seen in row[place].items()}
+    return row
+
+
+def packed_to_row(data: bytes, texts: Texts) -> list[Any]:
+    """The same of a trace that was packed."""
+    row: list[Any] = marshal.loads(data)
+    for place in EVIDENCE:
+        row[place] = {key: texts.number(seen) for key, seen in row[place].items()}
     return row
 
 
@@ -157,11 +182,11 @@ def unpacked(job: str, data: bytes, load: Callable[[], Trace | None]) -> Trace:
     return Trace(job=job, parts=parts, metrics=metrics, **values)
 
 
-def moved_row(row: list[Any], before: Table, after: Table) -> list[Any]:
+def moved_row(row: list[Any], before: Table, after: Texts) -> list[Any]:
     """The row of one table as a row of another."""
     row = list(row)
     for place in EVIDENCE:
-        row[place] = {key: after.number(before.evidence[n]) for key, n in row[place].items()}
+        row[place] = {key: after.number(before.rows[n]) for key, n in row[place].items()}
     return row
 
 

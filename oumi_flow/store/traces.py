@@ -20,10 +20,12 @@ from oumi_flow.store.paths import Paths
 from oumi_flow.store.records import (
     EVIDENCE,
     Table,
+    Texts,
     attempt_from_json,
     attempt_to_json,
     moved_row,
     packed,
+    packed_to_row,
     trace_from_json,
     trace_from_row,
     trace_to_json,
@@ -31,6 +33,7 @@ from oumi_flow.store.records import (
     unpacked,
 )
 
+_AT_ONCE = 100  # rows of an index that are made ready for writing at a time
 _MAGIC = b"oumi-flow index "
 _NO_PAST = Past()
 # States of an attempt that has no handle yet, or needs none any more.
@@ -226,34 +229,37 @@ class Traces:
         """Write what is known now. `reported` are orphans that the user has been told of."""
         if not self._indexed:
             return
-        rows = dict(self._index())
-        table = self._table if self._is_lean(rows) else Table()
-        for job, (read_as, kept) in rows.items():
-            if isinstance(kept, (Trace, bytes)):
-                trace = self._made_of(job, kept, self._paths.marker(job))
-                assert trace is not None
-                rows[job] = [read_as, trace_to_row(trace, table)]
-            elif table is not self._table:
-                rows[job] = [read_as, moved_row(kept, self._table, table)]
-        content = {
-            "format": FORMAT,
-            "reported": sorted(self._reported | set(reported)),
-            "evidence": table.to_json(),
-            "rows": rows,
-        }
-        body = to_json(content)
+        rows = list(self._index().items())
+        before = self._table if self._is_lean(row for _, (_, row) in rows) else None
+        texts = Texts(before)
+        pieces: list[bytes] = []
+        for start in range(0, len(rows), _AT_ONCE):
+            some = {
+                job: [read_as, self._written(kept, texts, before)]
+                for job, (read_as, kept) in rows[start : start + _AT_ONCE]
+            }
+            pieces += [b"," if start else b"", to_json(some)[1:-2]]
+        told_of = to_json(sorted(self._reported | set(reported)))
+        body = [
+            b'{"format":%d,"reported":%b,"rows":{' % (FORMAT, told_of[:-1]),
+            *pieces,
+            b'},"evidence":%b}\n' % texts.json(),
+        ]
         head = _MAGIC + _checksum(body) + b"\n"
-        self._files.write(self._paths.index, head + body)
+        self._files.write(self._paths.index, [head, *body])
         self.behind, self.index_stamp = False, stamp(self._paths.index)
 
-    def _is_lean(self, rows: Mapping[str, Any]) -> bool:
+    def _written(self, kept: Any, texts: Texts, before: Table | None) -> list[Any]:
+        """A row as it will stand in the index; `before`: the table to which those read belong."""
+        if isinstance(kept, Trace):
+            return trace_to_row(kept, texts)
+        if isinstance(kept, bytes):
+            return packed_to_row(kept, texts)
+        return kept if before is not None else moved_row(kept, self._table, texts)
+
+    def _is_lean(self, rows: Iterable[Any]) -> bool:
         """Whether most evidence of the table that was read still belongs to some job."""
-        named = sum(
-            len(row[place])
-            for _, row in rows.values()
-            if isinstance(row, list)
-            for place in EVIDENCE
-        )
+        named = sum(len(row[place]) for row in rows if isinstance(row, list) for place in EVIDENCE)
         return len(self._table.evidence) <= 2 * named
 
     def indexed(self) -> Iterable[str]:
@@ -284,7 +290,7 @@ class Traces:
         if found is None:
             return {}
         head, _, body = found[0].partition(b"\n")
-        if not body or head != _MAGIC + _checksum(body):
+        if not body or head != _MAGIC + _checksum([body]):
             return {}
         index = parse(body)
         if not isinstance(index, dict) or index.get("format") != FORMAT:
@@ -297,7 +303,10 @@ class Traces:
         return rows
 
 
-def _checksum(body: bytes) -> bytes:
+def _checksum(body: Iterable[bytes]) -> bytes:
     from hashlib import blake2b
 
-    return blake2b(body, digest_size=16).hexdigest().encode()
+    digest = blake2b(digest_size=16)
+    for piece in body:
+        digest.update(piece)
+    return digest.hexdigest().encode()

@@ -76,3 +76,51 @@ def test_a_small_job_costs_one_process_one_rename_and_no_more(space: Space, tmp_
     assert each.get("unlink", 0) == each.get("fsync", 0) == 0, each
     # None of its own: where tracing makes files slow, the workers of a run of two are six, once.
     assert many["threads"] - few["threads"] <= 6, (few, many)
+
+
+# Runs the command line, and prints what memory its end takes beyond what the run had kept.
+END = """
+import gc, sys, tracemalloc
+from oumi_flow.cli import main
+from oumi_flow.runner.work import Work
+
+settle, kept = Work.settle, []
+
+def settle_at_the_end(self, reported=()):
+    gc.collect()
+    tracemalloc.reset_peak()
+    kept.append(tracemalloc.get_traced_memory()[0])
+    settle(self, reported)
+
+Work.settle = settle_at_the_end
+tracemalloc.start()
+code = main(["run", "workflow.yaml", "--no-tui"])
+print(tracemalloc.get_traced_memory()[1] - kept[0])
+sys.exit(code)
+"""
+
+
+def test_the_end_of_a_run_takes_little_memory_for_each_job(space: Space) -> None:
+    """Index and seal are made of all jobs, and yet of few of them at a time."""
+    few, many = 50, 250
+    taken = []
+    for jobs in (few, many):
+        names = [f"j{number:03}" for number in range(jobs)]
+        space.workflow(
+            *(
+                {"name": name, "verb": "shell", "run": f"touch {name}", "outputs": [name]}
+                for name in names
+            ),
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", END],
+            cwd=space.root,
+            env=space.env,
+            capture_output=True,
+            check=True,
+            text=True,
+        )
+        taken.append(int(done.stdout.splitlines()[-1]))
+        shutil.rmtree(space.root / "out")
+    each = (taken[1] - taken[0]) / (many - few)
+    assert each < 2500, f"{each:.0f} bytes for each job"

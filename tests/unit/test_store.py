@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -36,6 +37,9 @@ from oumi_flow.store.eventlog import EventLog, follow_events
 from oumi_flow.store.files import Files, parse, to_json
 from oumi_flow.store.records import (
     Table,
+    Texts,
+    packed,
+    packed_to_row,
     trace_from_json,
     trace_from_row,
     trace_to_json,
@@ -387,10 +391,12 @@ traces = st.builds(
 @given(traces)
 def test_any_trace_comes_back_from_its_marker_and_its_row(made: Trace) -> None:
     assert trace_from_json(parse(to_json(trace_to_json(made)))) == made
-    table = Table()
-    row = parse(to_json(trace_to_row(made, table)))
-    read = Table(parse(to_json(table.to_json())))
-    assert trace_from_row("a", row, read, lambda: made) == made
+    pairs: list[tuple[Any, Any]] = [(trace_to_row, made), (packed_to_row, packed(made))]
+    for to_row, kept in pairs:
+        texts = Texts()
+        row = parse(to_json(to_row(kept, texts)))
+        read = Table(parse(texts.json()))
+        assert trace_from_row("a", row, read, lambda: made) == made
 
 
 # Orphans -------------------------------------------------------------------------------------
