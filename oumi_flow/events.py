@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import field, fields
 from functools import cache
+from operator import attrgetter
 from typing import Any, ClassVar
 
 from oumi_flow.dataclass import dataclass
@@ -194,12 +195,15 @@ def row_line(row: Row) -> bytes:
 
 def _values(value: Any) -> dict[str, Any]:
     """The values of a dataclass by name. Raises TypeError for anything else."""
-    return {name: getattr(value, name) for name in _names(value.__class__)}
+    names, values_of = _reader(value.__class__)
+    return dict(zip(names, values_of(value), strict=True))
 
 
 @cache
-def _names(cls: Any) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(cls))
+def _reader(cls: Any) -> tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]]:
+    """The names of a dataclass's fields, of which it has several, and what gets their values."""
+    names = tuple(field.name for field in fields(cls))
+    return names, attrgetter(*names)
 
 
 _encode = encoder(_values, ascii_only=False)

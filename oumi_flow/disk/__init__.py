@@ -70,23 +70,24 @@ class Disk:
         """Like `observe`, but waits until the stamps it takes are settled (at most about 2 s)."""
         return self._observe(path, counts, known, wait=True)
 
-    def is_small(self, path: str, near: Collection[int]) -> bool:
-        """Whether to observe it is one read at most: a small file, or nothing at all.
+    def size(self, path: str, near: Collection[int]) -> int | None:
+        """How many bytes it takes to observe what lies at `path`: of a plain file, or of nothing.
 
-        On one of the devices `near`: a folder where a file is found elsewhere, perhaps behind a
-        network, is not asked a second time.
+        None: that is not known before it is done. So is what does not lie on one of the devices
+        `near`: a folder where a file is found elsewhere, perhaps behind a network, is not asked a
+        second time.
         """
         folder = os.path.dirname(path)
         if folder in self._far:
-            return False
+            return None
         try:
             seen = os.stat(path)
         except (OSError, ValueError):
-            return not is_glob(path)
+            return None if is_glob(path) else 0
         if seen.st_dev not in near:
             self._far.add(folder)
-            return False
-        return modes.S_ISREG(seen.st_mode) and seen.st_size <= SMALL
+            return None
+        return seen.st_size if modes.S_ISREG(seen.st_mode) else None
 
     def forget(self, prefix: str = "") -> None:
         """Drop what is remembered of `prefix` and below: a job has written there."""

@@ -1,4 +1,4 @@
-"""Which of a job's work is a matter of a moment: small jobs that read few and small files.
+"""Which of a job's work is a matter of a moment: small jobs that read few files and not much.
 
 Does not block, but for a few stats on the disks that the loop writes to anyway.
 """
@@ -16,6 +16,7 @@ from oumi_flow.executors.base import Exit
 from oumi_flow.model import Input, Job, Output, Step
 
 _FEW = 8  # files
+_LITTLE = 1 << 21  # bytes in all of them: to digest these takes a millisecond
 _BRIEF_S = 0.9  # of a job; for the markers of longer ones the disk is waited for
 
 
@@ -41,7 +42,12 @@ class Brevity:
         return verbs.verb(job.verb).is_shell and len(job.inputs) + len(job.outputs) <= _FEW
 
     def _are_small(self, files: Iterable[Input | Output]) -> bool:
-        return all(self._disk.is_small(file.path, self._near) for file in files)
+        left = _LITTLE
+        for file in files:
+            size = self._disk.size(file.path, self._near)
+            if size is None or (left := left - size) < 0:
+                return False
+        return True
 
     @cached_property
     def _near(self) -> frozenset[int]:

@@ -9,6 +9,7 @@ waits for one, and the calls of a small job cost less than that.
 
 from __future__ import annotations
 
+import resource
 import threading
 import time
 from collections import deque
@@ -61,8 +62,10 @@ class Moments:
         self,
         others: Callable[[Callable[[], None]], None],
         clock: Callable[[], float] = time.monotonic,
+        waits: Callable[[], float] = lambda: resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw,
     ) -> None:
-        self._others, self._clock = others, clock
+        """`waits`: how often the calling thread has waited so far, but for a core."""
+        self._others, self._clock, self._waits = others, clock, waits
         self._mean = 0.0
         self._calls: deque[Callable[[], None]] = deque()
         self._slow_until = float("-inf")
@@ -84,10 +87,12 @@ class Moments:
         """Make the call that has waited longest; whether there was one."""
         if not self._calls:
             return False
-        began = self._clock()
+        waits, began = self._waits(), self._clock()
         self._calls.popleft()()
         ended = self._clock()
-        self._mean += (ended - began - self._mean) / _LAST
+        # Who had to wait for a core, on a busy machine, would fare no better as several threads.
+        took = ended - began if self._waits() > waits else 0.0
+        self._mean += (took - self._mean) / _LAST
         if self._mean > _LONG:
             self._mean, self._slow_until = 0.0, ended + _A_WHILE
             while self._calls:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import marshal
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, fields
+from operator import attrgetter
 from typing import Any
 
 from oumi_flow.encoding import encoder
@@ -33,6 +34,9 @@ _ROW_FIELDS = tuple(
 _INPUTS = _ROW_FIELDS.index("inputs")
 _OUTPUTS = _ROW_FIELDS.index("outputs")
 _MAPPINGS = tuple(_ROW_FIELDS.index(name) for name in ("input_paths", "versions"))
+# All values of one at a time: a run asks for those of each job several times.
+_trace_values, _row_values = attrgetter(*_TRACE_FIELDS), attrgetter(*_ROW_FIELDS)
+_attempt_values = attrgetter(*_ATTEMPT_FIELDS)
 EVIDENCE = (_INPUTS, _OUTPUTS)  # where in a row there is evidence, by its numbers in the table
 _CHANGED = _ROW_FIELDS.index("changed_while_ran")
 
@@ -81,7 +85,7 @@ class FromMarker(Mapping[str, Value]):
 
 def trace_to_json(trace: Trace) -> dict[str, Any]:
     """A marker's content."""
-    record = {name: getattr(trace, name) for name in _TRACE_FIELDS}
+    record = dict(zip(_TRACE_FIELDS, _trace_values(trace), strict=True))
     for name in _EVIDENCE_FIELDS:
         record[name] = {key: _row(evidence) for key, evidence in record[name].items()}
     return record
@@ -149,7 +153,7 @@ class Texts:
 
 def trace_to_row(trace: Trace, texts: Texts) -> list[Any]:
     """What the index keeps of a trace: all that judging an unchanged job needs."""
-    row = [getattr(trace, name) for name in _ROW_FIELDS]
+    row = list(_row_values(trace))
     for place in EVIDENCE:
         row[place] = {key: texts.number(_row(seen)) for key, seen in row[place].items()}
     return row
@@ -165,7 +169,7 @@ def packed_to_row(data: bytes, texts: Texts) -> list[Any]:
 
 def packed(trace: Trace) -> bytes:
     """What an index row has of a trace, evidence and all, small: for this process only."""
-    row = [getattr(trace, name) for name in _ROW_FIELDS]
+    row = list(_row_values(trace))
     for place in _MAPPINGS:
         row[place] = dict(row[place])
     for place in EVIDENCE:
@@ -214,7 +218,7 @@ def trace_from_row(
 
 
 def attempt_to_json(attempt: LastAttempt) -> dict[str, Any]:
-    return {name: getattr(attempt, name) for name in _ATTEMPT_FIELDS}
+    return dict(zip(_ATTEMPT_FIELDS, _attempt_values(attempt), strict=True))
 
 
 def attempt_from_json(record: Mapping[str, Any]) -> LastAttempt | None:

@@ -337,6 +337,7 @@ VERBS: tuple[VerbSpec, ...] = (
 )
 
 ENTRY_POINTS = "oumi_flow.verbs"
+_BY_NAME = {name: spec for spec in VERBS for name in (spec.name, *spec.aliases)}
 
 
 def verb(name: str) -> VerbSpec:
@@ -345,9 +346,9 @@ def verb(name: str) -> VerbSpec:
     Only a name that the table lacks is looked for among plug-ins: entry points of the group
     `oumi_flow.verbs`, each of which loads to a VerbSpec.
     """
-    for spec in VERBS:
-        if name == spec.name or name in spec.aliases:
-            return spec
+    known = _BY_NAME.get(name)
+    if known is not None:
+        return known
     for spec in _plugged_in():
         if name == spec.name or name in spec.aliases:
             return spec

@@ -245,20 +245,20 @@ def test_a_fifo_named_directly_is_refused_and_does_not_hang() -> None:
         see("pipe")
 
 
-def test_only_small_files_of_near_devices_are_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    write("small")
+def test_the_size_of_plain_files_of_near_devices_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    write("small", "x")
     write("large", "x" * 20000)
     os.mkfifo("pipe")
     os.mkdir("folder")
     near = (os.stat(".").st_dev,)
     paths = ("small", "nothing", "large", "pipe", "folder", "*.txt")
     disk = Disk(model_file)
-    assert [disk.is_small(path, near) for path in paths] == [True, True, *[False] * 4]
+    assert [disk.size(path, near) for path in paths] == [1, 0, 20000, None, None, None]
     os.mkdir("far")
     write("far/a")
-    assert not disk.is_small("far/a", near=())
+    assert disk.size("far/a", near=()) is None
     monkeypatch.setattr(os, "stat", lambda path: pytest.fail(f"looked again at {path}"))
-    assert not disk.is_small("far/b", near=())
+    assert disk.size("far/b", near=()) is None
 
 
 def test_fifos_and_sockets_below_a_folder_count_by_kind() -> None:

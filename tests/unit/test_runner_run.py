@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import threading
 import time
@@ -399,7 +400,7 @@ def test_many_jobs_at_once_never_exceed_the_slots() -> None:
 def test_moments_that_take_long_are_for_the_workers_for_a_while() -> None:
     clock = [100.0]
     handed: list[Callable[[], None]] = []
-    moments = Moments(handed.append, lambda: clock[0])
+    moments = Moments(handed.append, lambda: clock[0], waits=lambda: clock[0])
 
     def call(seconds: float) -> Callable[[], None]:
         return lambda: clock.__setitem__(0, clock[0] + seconds)
@@ -418,6 +419,20 @@ def test_moments_that_take_long_are_for_the_workers_for_a_while() -> None:
     assert not moments.are_short  # nor if all are a little slow
 
 
+def test_only_moments_that_wait_for_more_than_a_core_are_long() -> None:
+    clock = itertools.count()
+    handed: list[Callable[[], None]] = []
+    preempted = Moments(handed.append, lambda: next(clock), waits=lambda: 5)
+    sleepy = Moments(handed.append)
+    for _ in range(50):
+        preempted.put(lambda: None)
+        preempted.spend_one()
+        sleepy.put(lambda: time.sleep(0.01))
+        sleepy.spend_one()
+    assert preempted.are_short
+    assert not sleepy.are_short
+
+
 def test_small_jobs_need_no_thread_and_large_files_do(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Callable[[], None]] = []
     submit = Crew.submit
@@ -429,7 +444,7 @@ def test_small_jobs_need_no_thread_and_large_files_do(monkeypatch: pytest.Monkey
     monkeypatch.setattr(Crew, "submit", counted)
     monkeypatch.setattr("oumi_flow.runner.crew._LONG", float("inf"))  # however busy this machine is
     Path("small").write_text("x")
-    Path("large").write_bytes(bytes(1 << 20))
+    Path("large").write_bytes(bytes(1 << 22))
     small = Run(shell("a", reads=[("small", "")]), shell("b", "true", "a"), executor=InProcess())
     assert small.go().counts == {"done": 2}
     assert not calls
