@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import field, fields
+from dataclasses import field, fields, replace
 from functools import cache
 from operator import attrgetter
 from typing import Any, ClassVar
@@ -67,14 +67,15 @@ class Rows:
     ends: Sequence[int]  # of each row, in `text`
     places: Mapping[str, int]  # of jobs that have a row of their own now
 
-    def with_rows(self, rows: Iterable[Row]) -> str:
-        """All rows, these instead of their earlier ones, as JSON with commas in between."""
-        pieces, start = [], 0
+    def with_rows(self, rows: Iterable[Row]) -> list[bytes | memoryview]:
+        """All rows, these instead of their earlier ones, as JSON with commas; to be joined."""
+        text, start = memoryview(self.text), 0
+        pieces: list[bytes | memoryview] = []
         for place, row in sorted((self.places[row.job], row_line(row)) for row in rows):
             before = self.ends[place - 1] + 1 if place else 0
-            pieces += [self.text[start:before], row]
+            pieces += [text[start:before], row]
             start = self.ends[place]
-        return b"".join([*pieces, self.text[start:]]).decode()
+        return [*pieces, text[start:]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,16 +182,26 @@ def to_line(event: Event) -> str:
     # Not `asdict`, which copies deeply: a plan may have ten thousand rows.
     values = {"kind": event.kind, **_values(event)}
     if isinstance(event, Planned):
-        among, _ = values.pop("among"), values.pop("unlisted")
-        if among is not None:
-            line = _encode({**values, "rows": []})
-            return line.replace('"rows":[]', f'"rows":[{among.with_rows(event.rows)}]', 1)
+        del values["among"], values["unlisted"]
     return _encode(values)
+
+
+def to_bytes(event: Event) -> bytes:
+    """A line as a log has it, its newline included, and with all rows of a plan."""
+    if isinstance(event, Planned) and event.among is not None:
+        before, rows, after = to_line(replace(event, rows=())).partition('"rows":[')
+        told = event.among.with_rows(event.rows)
+        return b"".join([_bytes(before + rows), *told, _bytes(after), b"\n"])
+    return _bytes(to_line(event) + "\n")
 
 
 def row_line(row: Row) -> bytes:
     """One row of a plan as a line of its event has it."""
-    return _encode(row).encode("utf-8", "backslashreplace")
+    return _bytes(_encode(row))
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace")
 
 
 def _values(value: Any) -> dict[str, Any]:

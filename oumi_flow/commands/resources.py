@@ -51,8 +51,6 @@ def choose_gpus(plan: Plan, options: argparse.Namespace) -> tuple[tuple[Gpu, ...
     NVML is asked only if a job that may run could use a GPU. Raises FlowError when a job can never
     get what it asks for, or a GPU that NVML does not see is named.
     """
-    from oumi_flow.tokens import discover, survey
-
     requests = {
         step.job.name: step.job.gpu
         for step in plan.steps
@@ -60,6 +58,8 @@ def choose_gpus(plan: Plan, options: argparse.Namespace) -> tuple[tuple[Gpu, ...
     }
     if not requests:
         return (), []
+    from oumi_flow.tokens import discover, survey
+
     listed = asked_gpus(options)
     if listed is None:
         listed = plan.workflow.gpus

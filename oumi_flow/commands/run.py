@@ -251,7 +251,6 @@ def _run(
     from oumi_flow.runner.terms import Options, StopFlag
     from oumi_flow.runner.watch import Watch
     from oumi_flow.store.runs import register_run
-    from oumi_flow.tokens import TokenPool
     from oumi_flow.ui.brief import leftovers
 
     workflow, store, base = opened.workflow, opened.store, os.getcwd()
@@ -266,6 +265,11 @@ def _run(
         fail_fast=options.fail_fast,
         timeout=workflow.timeout,
     )
+    pool = None
+    if gpus:
+        from oumi_flow.tokens import TokenPool
+
+        pool = TokenPool(gpus, run_id=run_id)
     work.stage(plan)
     warming = work.warm(plan, sees_gpus=bool(gpus))
     if warming.warmth is not None and warming.is_due:
@@ -308,7 +312,7 @@ def _run(
                 plan,
                 work=work,
                 executor=executor,
-                tokens=TokenPool(gpus, run_id=run_id) if gpus else None,
+                tokens=pool,
                 emit=teller,
                 options=asked,
                 stop=stop,

@@ -15,7 +15,6 @@ from oumi_flow.model import Decision, GpuRequest, Job, Step
 from oumi_flow.runner.terms import Lease, Options
 from oumi_flow.schedule.machine import Hold, Machine
 from oumi_flow.schedule.requests import effective_request
-from oumi_flow.tokens import assign_fixed
 
 # Seconds. What a job of ours has let go of is free in a moment, so the first pauses are short.
 _FIRST_PAUSE, _A_MOMENT = 0.002, 0.15
@@ -104,6 +103,8 @@ class Leasing:
         if named and self._tokens is not None:
             self._tokens.take_last(named)
         if self._strategy == "fixed":
+            from oumi_flow.tokens import assign_fixed
+
             auto = [step.job for step in steps if step.decision is not Decision.UP_TO_DATE]
             auto = [job for job in auto if self.request(job) == GpuRequest(1)]
             gpus = tuple(self.gpus)

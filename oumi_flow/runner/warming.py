@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from oumi_flow import verbs
 from oumi_flow.executors.base import Warmth
 from oumi_flow.model import Decision, Job, Step
-from oumi_flow.oumi_cli import interpreter_of
 from oumi_flow.runner.children import Children
 
 # It names modules for the job itself to load.
@@ -33,6 +32,8 @@ class Warming:
         warm = [job for job in wanted if not self._why[job.name]]
         if not warm:
             return
+        from oumi_flow.oumi_cli import interpreter_of
+
         python = interpreter_of(oumi)
         if python is None:
             self.words += (f"`warm`: {' '.join(oumi)} is no script of a Python; jobs start cold",)

@@ -42,7 +42,6 @@ from oumi_flow.runner.terms import Ending, Lease, Prepared, Verdict
 from oumi_flow.runner.warming import Warming
 from oumi_flow.store import Store
 from oumi_flow.store.cache import RunCache
-from oumi_flow.tokens import lost_of
 from oumi_flow.verbs import VerbSpec
 
 
@@ -341,7 +340,11 @@ class Work:
             end = End("failed", made, made)
         self._close(job, exit, end.record, end.detail)
         state = JobState.CANCELLED if end.record == "cancelled" else JobState.FAILED
-        lost = lost_of(prepared.indices, self._environ) if end.lost_gpu else None
+        lost = None
+        if end.lost_gpu and prepared.indices:
+            from oumi_flow.tokens import lost_of
+
+            lost = lost_of(prepared.indices, self._environ)
         return Outcome(
             ending.state if ending is not None else state,
             end.cause,

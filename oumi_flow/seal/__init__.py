@@ -153,7 +153,7 @@ def frames_of(file: "Any") -> "Iterator[tuple[int, Any]]":
         offset += FRAME + length
 
 
-def decoded(frame: bytes, body: bytes) -> "Any":
+def decoded(frame: bytes, body: "bytes | memoryview") -> "Any":
     """What is in a frame. Checked before it is decoded: `marshal` trusts what it reads."""
     from marshal import loads
     from zlib import crc32

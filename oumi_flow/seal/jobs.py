@@ -70,7 +70,7 @@ class SealedJobs:
 
     def _in(self, frame: int) -> Any:
         data = self.frames[frame]
-        return decoded(bytes(data[:FRAME]), bytes(data[FRAME:]))
+        return decoded(bytes(data[:FRAME]), data[FRAME:])
 
     def part(self, number: int) -> tuple[bytes, bytes, bytes]:
         """Paths, stamps and digests of a part."""

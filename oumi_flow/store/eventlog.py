@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from oumi_flow.events import Event, RunFinished, from_line, to_line
+from oumi_flow.events import Event, RunFinished, from_line, to_bytes
 from oumi_flow.store.files import Files, told
 
 POLL_S = 0.1
@@ -30,7 +30,7 @@ class EventLog:
 
     def append(self, event: Event) -> None:
         """Write one event. Raises FlowError; later calls may succeed again (the disk was full)."""
-        data = to_line(event).encode("utf-8", "backslashreplace") + b"\n"
+        data = to_bytes(event)
         if self._torn:  # end the line that was cut, so that only it is lost
             data = b"\n" + data
         with told(self.path, "write"):
