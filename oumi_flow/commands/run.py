@@ -210,11 +210,13 @@ def _perform(plan: Plan, opened: Opened, options: argparse.Namespace) -> int:
 
 def _worker(plan: Plan, opened: Opened, options: argparse.Namespace, run_id: str) -> Work:
     from oumi_flow.commands.opening import run_cache, software_of
-    from oumi_flow.oumi_cli import oumi_version
     from oumi_flow.runner.work import Work
 
-    oumi = _refuse(plan, options)
-    version = oumi_version(oumi) if oumi != NO_OUMI else ""
+    oumi, version = _refuse(plan, options), ""
+    if oumi != NO_OUMI:
+        from oumi_flow.oumi_cli import oumi_version
+
+        version = oumi_version(oumi)
     return Work(
         opened.workflow,
         opened.store,
@@ -238,7 +240,6 @@ def _run(
     recovered: Recovered,
     lock: RunLock,
 ) -> int:
-    from oumi_flow.commands.notify import Notifier
     from oumi_flow.commands.planning import planned, run_started
     from oumi_flow.commands.resources import choose_gpus, slots
     from oumi_flow.commands.sealing import seal_end
@@ -285,7 +286,11 @@ def _run(
     log = store.open_events(run_id)
     watch = Watch(store)
     view = open_view(options, opened, watch)
-    notifier = Notifier(workflow.notify, secrets) if workflow.notify else None
+    notifier = None
+    if workflow.notify:
+        from oumi_flow.commands.notify import Notifier
+
+        notifier = Notifier(workflow.notify, secrets)
     teller = Teller([log.append, view, *([notifier] if notifier else [])])
 
     def keep_folder() -> None:
