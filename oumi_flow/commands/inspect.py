@@ -18,6 +18,17 @@ _WORDS = {"run": "will run"}
 
 def validate(options: argparse.Namespace) -> int:
     """The summary of a valid workflow; a wrong one raises FlowError with every problem."""
+    import gc
+
+    gc.disable()  # as `run` does: what is loaded stays until the end
+    try:
+        return _validate(options)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def _validate(options: argparse.Namespace) -> int:
     from oumi_flow.commands.opening import open_workflow, settle_base
     from oumi_flow.commands.resources import check_gpus
     from oumi_flow.ui.tables import validate_summary

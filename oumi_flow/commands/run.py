@@ -36,6 +36,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         return _run_command(options)
     finally:
+        gc.freeze()  # nor is it looked through once more as the interpreter ends
         gc.enable()
 
 

@@ -308,7 +308,7 @@ class _Looks:
 
     def _is_there(self, path: str) -> None:
         # What a link leads to may go and leave no trace in the folder of the link.
-        if is_glob(path) or os.path.islink(path) or not os.path.exists(path):
+        if is_glob(path) or modes.S_ISLNK(os.lstat(path).st_mode):
             raise _NotSealedError
         self._folder(os.path.dirname(path) or ".")
 

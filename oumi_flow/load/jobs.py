@@ -264,8 +264,10 @@ class Bench:
         words = Args()
         if not spec.is_shell:
             words = parse_args(making.words, spec)
-            args = (*normal_args(words, spec), *reading.overrides)
-            words = Args([*words, *parse_args(reading.overrides, spec)])
+            args = normal_args(words, spec)
+            if reading.overrides:
+                args = (*args, *reading.overrides)
+                words = Args([*words, *parse_args(reading.overrides, spec)])
         argv = self._argv(making, workshop, words)
         terms = once("terms", TERM_FIELDS, lambda: terms_of(draft, warm=self.warm))
         return Job(
