@@ -137,28 +137,37 @@ def _frames(head: dict[str, Any], proof: Proof) -> Iterator[bytes]:
 
 
 def renew(path: str, moved: Sequence[Moved]) -> None:
-    """Let the seal have the stamps of these files as they are now: they hold what they held."""
+    """Let the seal have the stamps of these files as they are now: they hold what they held.
+
+    Written where it lies. What is cut off fails its checksum, and a seal may be lost.
+    """
     try:
-        with open(path, "rb") as seal:
-            data = bytearray(seal.read())
-        for offset in {file.offset for file in moved}:
-            body = offset + FRAME
-            end = body + int(data[offset + 8 : body], 16)
-            paths, stamps, digests = decoded(bytes(data[offset:body]), bytes(data[body:end]))
-            stamps = bytearray(stamps)
-            numbers = memoryview(stamps).cast("Q")
-            known = paths.split(b"\0")
-            for file in moved:
-                if file.offset == offset and file.now is not None:
-                    if known[file.place] != file.path:  # another run sealed meanwhile
-                        return
-                    for number in range(4):
-                        numbers[4 * file.place + number] = file.now[number]
-            # The same lengths in, the same length out: the next part stays where it is.
-            data[offset:end] = _framed((paths, bytes(stamps), digests))
-        atomic_write(path, bytes(data), mode=0o600)
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            for offset in {file.offset for file in moved}:
+                _renew(descriptor, offset, [file for file in moved if file.offset == offset])
+        finally:
+            os.close(descriptor)
     except (OSError, OtherError, ValueError, IndexError, TypeError):
         return
+
+
+def _renew(descriptor: int, offset: int, moved: Sequence[Moved]) -> None:
+    """The same for those of one part."""
+    frame = os.pread(descriptor, FRAME, offset)
+    length = int(frame[8:], 16)
+    paths, stamps, digests = decoded(frame, os.pread(descriptor, length, offset + FRAME))
+    stamps = bytearray(stamps)
+    numbers = memoryview(stamps).cast("Q")
+    known = paths.split(b"\0")
+    for file in moved:
+        if known[file.place] != file.path:  # another run sealed meanwhile
+            raise OtherError
+        if file.now is not None:
+            for number in range(4):
+                numbers[4 * file.place + number] = file.now[number]
+    # The same lengths in, the same length out: the next part stays where it is.
+    os.pwrite(descriptor, _framed((paths, bytes(stamps), digests)), offset)
 
 
 def amend(sealed: SealedJobs, proof: Proof, rows: Mapping[int, bytes]) -> None:

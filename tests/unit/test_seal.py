@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from oumi_flow import seal
-from oumi_flow.content import unrest
+from oumi_flow.content import digest_content, unrest
 from oumi_flow.seal import writing
 from oumi_flow.seal.jobs import SealedJobs
 
@@ -140,11 +140,8 @@ def test_no_damage_hangs_or_is_believed() -> None:
     sealed({0: ["a"], 1: ["b"]}, [[], [0]])
     path = Path(seal.place("workflow.yaml", WORDS))
     whole = path.read_bytes()
-    starts = [0]
-    while starts[-1] < len(whole):
-        starts.append(starts[-1] + seal.FRAME + int(whole[starts[-1] + 8 : starts[-1] + 16], 16))
     Path("a").write_text("new")
-    for start in starts[:-1]:
+    for start in starts_of(whole)[:-1]:
         for length in (b"-0000010", b"ffffffff", b"00000000", b"nonsense"):
             path.write_bytes(whole[: start + 8] + length + whole[start + 16 :])
             assert is_told(seal.look(WORDS)) is None, (start, length)
@@ -161,6 +158,39 @@ def is_told(found: seal.Look) -> set[int] | None:
         return jobs.touched(found)
     except (seal.OtherError, ValueError, IndexError, KeyError, TypeError):
         return None
+
+
+def starts_of(whole: bytes) -> list[int]:
+    """Where each frame of a seal begins, and where the last one ends."""
+    starts = [0]
+    while starts[-1] < len(whole):
+        starts.append(starts[-1] + seal.FRAME + int(whole[starts[-1] + 8 : starts[-1] + 16], 16))
+    return starts
+
+
+def test_newer_stamps_are_written_where_they_lie() -> None:
+    names = [f"f{number}" for number in range(1500)]
+    for name in names:
+        Path(name).write_text(name)
+    proof = proof_of({0: names})
+    for name in names:
+        with open(name, "rb") as file:
+            proof.digests[name] = digest_content(file.fileno(), len(name))
+    writing.write(WORDS, "workflow.yaml", proof, "done")
+    path = Path(seal.place("workflow.yaml", WORDS))
+    before, inode = path.read_bytes(), path.stat().st_ino
+    _, first, second, end = starts_of(before)
+    os.utime(names[3])
+    settled(names[3])
+    found = seal.look(WORDS)
+    assert (found.answer, len(found.moved)) == ("done", 1)
+    after = path.read_bytes()
+    assert path.stat().st_ino == inode
+    assert (after[:first], after[second:]) == (before[:first], before[second:])
+    assert after[first:second] != before[first:second]
+    assert len(after) == end
+    found = seal.look(WORDS)
+    assert (found.answer, found.moved) == ("done", [])
 
 
 def test_one_that_was_sealed_anew_meanwhile_is_left_alone() -> None:
