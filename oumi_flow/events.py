@@ -178,7 +178,7 @@ def stamp(event: Event, seq: int, at: float) -> None:
 
 
 def to_line(event: Event) -> str:
-    """One line of JSON, without its newline; what `from_line` takes."""
+    """One line of JSON, without its newline and the rows of `among`; what `from_line` takes."""
     # Not `asdict`, which copies deeply: a plan may have ten thousand rows.
     values = {"kind": event.kind, **_values(event)}
     if isinstance(event, Planned):

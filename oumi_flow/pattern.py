@@ -1,7 +1,8 @@
 """Regular expressions that are compiled at their first use.
 
 To compile one takes up to half a millisecond. A run's modules have thirty, and a small run uses
-none of most of them. What is made here is used as `re.Pattern` is.
+none of most of them. What is made here has the methods of `re.Pattern`, and is no argument for
+`re.sub` and its like.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ else:
             self._asked = text, flags
 
         def __getattr__(self, name: str) -> Any:
+            if name.startswith("_"):
+                raise AttributeError(name)
             found = getattr(re.compile(*self._asked), name)
             setattr(self, name, found)  # the next use comes no more by here
             return found

@@ -183,7 +183,7 @@ class _Shown:
         self.jobs: list[Job] = []
         self.rows: list[bytes] = []
         self._times: dict[str, list[float]] = {}  # by verb
-        self._unknown: list[tuple[int, Step]] = []  # how long they took
+        self._unknown: list[tuple[int, Step]] = []  # of which no time is known
 
     def add(self, step: Step) -> None:
         took = time_of(step.past)

@@ -73,7 +73,7 @@ class Disk:
     def size(self, path: str, near: Collection[int]) -> int | None:
         """How many bytes it takes to observe what lies at `path`: of a plain file, or of nothing.
 
-        None: that is not known before it is done. So is what does not lie on one of the devices
+        None: it cannot be told (a folder, a glob, a pipe), or it does not lie on one of the devices
         `near`: a folder where a file is found elsewhere, perhaps behind a network, is not asked a
         second time.
         """

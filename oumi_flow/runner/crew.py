@@ -63,9 +63,10 @@ class Moments:
         others: Callable[[Callable[[], None]], None],
         clock: Callable[[], float] = time.monotonic,
         waits: Callable[[], float] = lambda: resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw,
+        busy: Callable[[], float] = time.thread_time,
     ) -> None:
-        """`waits`: how often the calling thread has waited so far, but for a core."""
-        self._others, self._clock, self._waits = others, clock, waits
+        """Of the calling thread: how often it `waits`, but for a core; how long it is `busy`."""
+        self._others, self._clock, self._waits, self._busy = others, clock, waits, busy
         self._mean = 0.0
         self._calls: deque[Callable[[], None]] = deque()
         self._slow_until = float("-inf")
@@ -87,11 +88,11 @@ class Moments:
         """Make the call that has waited longest; whether there was one."""
         if not self._calls:
             return False
-        waits, began = self._waits(), self._clock()
+        waits, busy, began = self._waits(), self._busy(), self._clock()
         self._calls.popleft()()
         ended = self._clock()
-        # Who had to wait for a core, on a busy machine, would fare no better as several threads.
-        took = ended - began if self._waits() > waits else 0.0
+        # Who only waited for a core, on a busy machine, would fare no better as several threads.
+        took = ended - began if self._waits() > waits else self._busy() - busy
         self._mean += (took - self._mean) / _LAST
         if self._mean > _LONG:
             self._mean, self._slow_until = 0.0, ended + _A_WHILE

@@ -156,12 +156,15 @@ def _renew(descriptor: int, offset: int, moved: Sequence[Moved]) -> None:
     """The same for those of one part."""
     frame = os.pread(descriptor, FRAME, offset)
     length = int(frame[8:], 16)
+    if offset + FRAME + length > os.fstat(descriptor).st_size:
+        raise OtherError
     paths, stamps, digests = decoded(frame, os.pread(descriptor, length, offset + FRAME))
     stamps = bytearray(stamps)
     numbers = memoryview(stamps).cast("Q")
     known = paths.split(b"\0")
     for file in moved:
-        if known[file.place] != file.path:  # another run sealed meanwhile
+        digest = digests[16 * file.place : 16 * file.place + 16]
+        if (known[file.place], digest) != (file.path, file.digest):  # sealed anew meanwhile
             raise OtherError
         if file.now is not None:
             for number in range(4):

@@ -422,15 +422,20 @@ def test_moments_that_take_long_are_for_the_workers_for_a_while() -> None:
 def test_only_moments_that_wait_for_more_than_a_core_are_long() -> None:
     clock = itertools.count()
     handed: list[Callable[[], None]] = []
-    preempted = Moments(handed.append, lambda: next(clock), waits=lambda: 5)
+    used = itertools.count()
+    preempted = Moments(handed.append, lambda: next(clock), waits=lambda: 5, busy=lambda: 0)
+    computing = Moments(handed.append, lambda: 0, waits=lambda: 5, busy=lambda: next(used))
     sleepy = Moments(handed.append)
     for _ in range(50):
+        computing.put(lambda: None)
+        computing.spend_one()
         preempted.put(lambda: None)
         preempted.spend_one()
         sleepy.put(lambda: time.sleep(0.01))
         sleepy.spend_one()
     assert preempted.are_short
     assert not sleepy.are_short
+    assert not computing.are_short
 
 
 def test_small_jobs_need_no_thread_and_large_files_do(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -444,12 +449,19 @@ def test_small_jobs_need_no_thread_and_large_files_do(monkeypatch: pytest.Monkey
     monkeypatch.setattr(Crew, "submit", counted)
     monkeypatch.setattr("oumi_flow.runner.crew._LONG", float("inf"))  # however busy this machine is
     Path("small").write_text("x")
-    Path("large").write_bytes(bytes(1 << 22))
+    Path("large").write_bytes(bytes((1 << 20) + 1))
+    for name in ("one", "two", "three"):
+        Path(name).write_bytes(bytes(400_000))
     small = Run(shell("a", reads=[("small", "")]), shell("b", "true", "a"), executor=InProcess())
     assert small.go().counts == {"done": 2}
     assert not calls
     large = Run(shell("c", reads=[("large", "")]), executor=InProcess(), run_id="R2")
     assert large.go().state == "done"
+    assert calls
+    calls.clear()
+    reads = [(name, "") for name in ("one", "two", "three")]
+    several = Run(shell("d", reads=reads), executor=InProcess(), run_id="R3")
+    assert several.go().state == "done"
     assert calls
 
 

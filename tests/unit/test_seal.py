@@ -193,6 +193,35 @@ def test_newer_stamps_are_written_where_they_lie() -> None:
     assert (found.answer, found.moved) == ("done", [])
 
 
+def test_newer_stamps_are_of_the_content_that_was_sealed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that was held up between its look and its writing finds another run's seal there."""
+
+    def seal_content(text: str) -> None:
+        Path("a").write_text(text)
+        proof = proof_of({0: ["a"]})
+        with open("a", "rb") as file:
+            proof.digests["a"] = digest_content(file.fileno(), len(text))
+        writing.write(WORDS, "workflow.yaml", proof, text)
+
+    def renew(path: str, moved: Sequence[seal.Moved]) -> None:
+        seal_content("two")
+        Path("a").write_text("one")
+        settled("a")
+        now = seal.numbers_of(os.stat("a"))
+        for file in moved:
+            file.now = now
+        writing_renew(path, moved)
+
+    writing_renew = writing.renew
+    seal_content("one")
+    os.utime("a")
+    settled("a")
+    with monkeypatch.context() as held_up:
+        held_up.setattr(writing, "renew", renew)
+        assert seal.look(WORDS).answer == "one"
+    assert seal.look(WORDS).answer is None
+
+
 def test_one_that_was_sealed_anew_meanwhile_is_left_alone() -> None:
     Path("a").write_text("a")
     sealed({0: ["a"]}, [[]])

@@ -189,6 +189,7 @@ def test_the_resume_flag_comes_last() -> None:
         (["training.run_name= x "], ["--training.run_name=x"]),
         (["data.train.datasets[0].dataset_path=x"], ["--data.train.datasets[0].dataset_path=x"]),
         (["-v"], ["--verbose"]),
+        (["----verbose"], ["--verbose"]),
         (["--verbose", "--training.seed", "1"], ["--verbose", "--training.seed=1"]),
         (["-log", "DEBUG"], ["--log-level=DEBUG"]),
         # oumi has a pair of flags for this one and refuses a value.
