@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from oumi_flow.errors import FlowError, Problem, WorkflowErrors
 from oumi_flow.model import (
@@ -33,54 +34,47 @@ Resumes = Callable[[Job, LastAttempt], str]
 # Given a job and its build key, to be asked for only where it matters: whether it is in a cache.
 Cached = Callable[[Job, Callable[[], str]], bool]
 
+if TYPE_CHECKING:
+    from typing import TypedDict
+
+    from typing_extensions import Unpack
+
+    class Asked(TypedDict, total=False):
+        """What to judge (default: all jobs, by what they are), and what is known beforehand."""
+
+        targets: Sequence[str]  # these and what they need; names may be globs (`train-*`), and
+        # the name of a nested workflow means all its jobs
+        omit: Sequence[str]  # without these and what needs them
+        force: Sequence[str]
+        force_all: bool
+        software: Mapping[str, str] | None  # as in `judge`
+        orphans: Mapping[str, Past] | Sequence[str]  # folders of jobs no longer in the file; with
+        # their pasts a renamed job is recognised
+        resumes: Resumes | None
+        cached: Cached | None
+        proven: Collection[str]  # up to date without a look, if they have a trace
+        typical: Mapping[str, float] | None  # seconds by verb; None: `typical_times` of these jobs
+
 
 def plan(
     workflow: Workflow,
     pasts: Mapping[str, Past],
     disk: DiskProtocol,
     *,
-    targets: Sequence[str] = (),
-    force: Sequence[str] = (),
-    force_all: bool = False,
-    omit: Sequence[str] = (),
-    software: Mapping[str, str] | None = None,
-    orphans: Mapping[str, Past] | Sequence[str] = (),
-    resumes: Resumes | None = None,
-    cached: Cached | None = None,
-    proven: Collection[str] = (),
     unlisted: int = 0,
-    typical: Mapping[str, float] | None = None,
+    **asked: Unpack[Asked],
 ) -> Plan:
-    """Judge `targets` and what they need (default: all jobs), without `omit` and what needs it.
+    """Judge the jobs that are asked for. `unlisted`: how many are up to date without being here.
 
-    Names may be globs (`train-*`), and the name of a nested workflow means all its jobs.
-    `software` as in `judge`. `orphans` are folders of jobs no longer in the file; with their pasts
-    a renamed job is recognised. Jobs that are `proven`, if they have a trace, are up to date
-    without a look, and so are `unlisted` ones, which `workflow` leaves out; `typical` is then what
-    `typical_times` says of all. Blocks on content whose
-    stamp has moved. Raises FlowError for unknown names, for targets that need an omitted job, and
-    for files that cannot be read.
+    Blocks on content whose stamp has moved. Raises FlowError for unknown names, for targets that
+    need an omitted job, and for files that cannot be read.
     """
-    if typical is None:
-        typical = typical_times((job, pasts.get(job.name, _NO_PAST)) for job in workflow.jobs)
+    if asked.get("typical") is None:
+        past_of_each = ((job, pasts.get(job.name, _NO_PAST)) for job in workflow.jobs)
+        asked["typical"] = typical_times(past_of_each)
     refreshed: dict[str, Trace] = {}
-    steps = walk(
-        workflow,
-        lambda name: pasts.get(name, _NO_PAST),
-        disk,
-        refreshed,
-        targets=targets,
-        force=force,
-        force_all=force_all,
-        omit=omit,
-        software=software,
-        orphans=orphans,
-        resumes=resumes,
-        cached=cached,
-        proven=proven,
-        typical=typical,
-    )
-    return Plan(workflow, tuple(steps), tuple(orphans), refreshed, unlisted)
+    steps = walk(workflow, lambda name: pasts.get(name, _NO_PAST), disk, refreshed, **asked)
+    return Plan(workflow, tuple(steps), tuple(asked.get("orphans", ())), refreshed, unlisted)
 
 
 def walk(
@@ -88,26 +82,20 @@ def walk(
     past_of: Callable[[str], Past],
     disk: DiskProtocol,
     refreshed: dict[str, Trace],
-    *,
-    targets: Sequence[str] = (),
-    force: Sequence[str] = (),
-    force_all: bool = False,
-    omit: Sequence[str] = (),
-    software: Mapping[str, str] | None = None,
-    orphans: Mapping[str, Past] | Sequence[str] = (),
-    resumes: Resumes | None = None,
-    cached: Cached | None = None,
-    proven: Collection[str] = (),
-    typical: Mapping[str, float] = EMPTY,
+    **asked: Unpack[Asked],
 ) -> Iterator[Step]:
     """The steps of a plan one by one, for who need not have all of them at a time.
 
-    All as in `plan`. What that finds `refreshed` is added as it goes.
+    What that finds `refreshed` is added as it goes. Blocks and raises as `plan`.
     """
-    chosen = _chosen(workflow, targets, omit)
+    chosen = _chosen(workflow, asked.get("targets", ()), asked.get("omit", ()))
+    force, force_all = asked.get("force", ()), asked.get("force_all", False)
     forced = _forced(workflow, force, force_all, chosen)
+    software, proven = asked.get("software"), asked.get("proven", ())
+    resumes, cached = asked.get("resumes"), asked.get("cached")
+    typical = asked.get("typical") or EMPTY
     glance = _Glance(disk)
-    former = _by_fingerprint(orphans)
+    former = _by_fingerprint(asked.get("orphans", ()))
     pending: set[str] = set()
     build_keys: dict[str, str] = {}
     for job in workflow.jobs:

@@ -24,7 +24,7 @@ def validate(options: argparse.Namespace) -> int:
     try:
         return _validate(options)
     finally:
-        gc.freeze()
+        gc.freeze()  # nor is it looked through as the interpreter ends
         gc.enable()
 
 

@@ -16,7 +16,7 @@ from oumi_flow.executors.base import Exit
 from oumi_flow.model import Input, Job, Output, Step
 
 _FEW = 8  # files
-_LITTLE = 1 << 20  # bytes in all of them: half a millisecond to digest, and by one thread
+_LITTLE = 1 << 20  # all of them have fewer bytes: half a millisecond to digest, and by one thread
 _BRIEF_S = 0.9  # of a job; for the markers of longer ones the disk is waited for
 
 
@@ -45,7 +45,7 @@ class Brevity:
         left = _LITTLE
         for file in files:
             size = self._disk.size(file.path, self._near)
-            if size is None or (left := left - size) < 0:
+            if size is None or (left := left - size) <= 0:
                 return False
         return True
 

@@ -419,23 +419,21 @@ def test_moments_that_take_long_are_for_the_workers_for_a_while() -> None:
     assert not moments.are_short  # nor if all are a little slow
 
 
-def test_only_moments_that_wait_for_more_than_a_core_are_long() -> None:
-    clock = itertools.count()
+def test_moments_that_only_waited_for_a_core_are_not_long() -> None:
+    """By a clock that is a second later at each look."""
+    ticks, used = itertools.count(), itertools.count()
     handed: list[Callable[[], None]] = []
-    used = itertools.count()
-    preempted = Moments(handed.append, lambda: next(clock), waits=lambda: 5, busy=lambda: 0)
+    held_up = Moments(handed.append, lambda: next(ticks), waits=lambda: 5, busy=lambda: 0)
     computing = Moments(handed.append, lambda: 0, waits=lambda: 5, busy=lambda: next(used))
-    sleepy = Moments(handed.append)
-    for _ in range(50):
-        computing.put(lambda: None)
-        computing.spend_one()
-        preempted.put(lambda: None)
-        preempted.spend_one()
-        sleepy.put(lambda: time.sleep(0.01))
-        sleepy.spend_one()
-    assert preempted.are_short
-    assert not sleepy.are_short
+    waiting = Moments(handed.append, lambda: next(ticks), busy=lambda: 0)
+    held_up.put(lambda: None)
+    computing.put(lambda: None)
+    waiting.put(lambda: time.sleep(0.001))  # who sleeps gives up its core, however shortly
+    for moments in (held_up, computing, waiting):
+        assert moments.spend_one()
+    assert held_up.are_short
     assert not computing.are_short
+    assert not waiting.are_short
 
 
 def test_small_jobs_need_no_thread_and_large_files_do(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -449,7 +447,7 @@ def test_small_jobs_need_no_thread_and_large_files_do(monkeypatch: pytest.Monkey
     monkeypatch.setattr(Crew, "submit", counted)
     monkeypatch.setattr("oumi_flow.runner.crew._LONG", float("inf"))  # however busy this machine is
     Path("small").write_text("x")
-    Path("large").write_bytes(bytes((1 << 20) + 1))
+    Path("large").write_bytes(bytes(1 << 20))
     for name in ("one", "two", "three"):
         Path(name).write_bytes(bytes(400_000))
     small = Run(shell("a", reads=[("small", "")]), shell("b", "true", "a"), executor=InProcess())

@@ -222,6 +222,25 @@ def test_newer_stamps_are_of_the_content_that_was_sealed(monkeypatch: pytest.Mon
     assert seal.look(WORDS).answer is None
 
 
+def test_what_is_no_part_any_more_is_not_written_to() -> None:
+    Path("a").write_text("a")
+    sealed({0: ["a"]}, [[]])
+    Path("a").write_text("b")
+    (moved,) = seal.look(WORDS).moved
+    path = Path(seal.place("workflow.yaml", WORDS))
+    whole, body = path.read_bytes(), moved.offset + seal.FRAME
+    for other in (
+        b"",
+        whole[: moved.offset],
+        whole[: body - 8] + b"ffffffff" + whole[body:],
+        whole[: body - 8] + b"nonsense" + whole[body:],
+        whole[:body] + bytes(len(whole) - body),
+    ):
+        path.write_bytes(other)
+        writing.renew(str(path), [moved])
+        assert path.read_bytes() == other
+
+
 def test_one_that_was_sealed_anew_meanwhile_is_left_alone() -> None:
     Path("a").write_text("a")
     sealed({0: ["a"]}, [[]])
