@@ -32,11 +32,10 @@ CACHE = "out/.oumi-flow/cache"
 
 CHANGES = "os.rename os.remove os.mkdir os.rmdir os.symlink os.utime os.truncate"
 KILLED = """
-import os, signal, sys
+import itertools, os, signal, sys
 at, log = int(sys.argv[1]), open(sys.argv[2], "w")
-changes, count, runner = set(sys.argv[3].split()), 0, os.getpid()
+changes, numbers, runner = set(sys.argv[3].split()), itertools.count(1), os.getpid()
 def hear(event, args):
-    global count
     if event == "open":
         path, _, flags = args
         if not isinstance(path, str) or not flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
@@ -45,10 +44,10 @@ def hear(event, args):
         return
     if os.getpid() != runner or "/__pycache__" in str(args):
         return
-    count += 1
+    number = next(numbers)  # its own, whatever the other threads count meanwhile
     log.write(f"{event} {args}\\n")
     log.flush()
-    if count == at:
+    if number == at:
         os.kill(runner, signal.SIGKILL)
 sys.addaudithook(hear)
 from oumi_flow.cli import main

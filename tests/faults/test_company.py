@@ -65,7 +65,7 @@ def test_as_many_as_run_at_once(space: Space) -> None:
         (space.root / "go").touch()
         assert [end.code for end in space.ends(handles)] == [0, 0, 0]
         (space.root / "go").unlink()
-        assert len(until(lambda: free_of(space))) == 3
+        until(lambda: len(free_of(space)) == 3, "all three are free")
 
 
 def test_each_job_has_its_own_environment_folder_and_log(space: Space) -> None:
@@ -141,12 +141,13 @@ def test_a_supervisor_that_knew_secrets_is_not_given_another_job(space: Space) -
 
 def test_a_free_supervisor_that_is_killed_costs_no_job(space: Space) -> None:
     for number, how in enumerate((signal.SIGKILL, signal.SIGTERM)):
-        over(space, f"a{number}")
-        (pid,) = until(lambda: free_of(space))
+        pid = free(space, over(space, f"a{number}"))
+        assert free_of(space) == [pid]
         os.kill(pid, how)
         until(partial(gone, pid), "it is gone")
         handle = space.bash(f"b{number}", "exit 5")
         assert space.end(handle).code == 5
+        free(space, space.supervisor(handle))  # so that the next job is its, too
 
 
 def test_a_job_that_has_ended_is_over_though_its_supervisor_has_another(space: Space) -> None:
