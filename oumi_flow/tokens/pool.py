@@ -131,6 +131,8 @@ class TokenPool:
         stand in line. `before`: requests of this run that go first and have got nothing, and how
         long they have waited. Raises FlowError when the lock folder is of no use.
         """
+        asked = time.monotonic()  # all that follows may take long on a busy machine
+        since = asked - (waited or 0.0)
         ticket = self._ticket(request, allowed, holder)
         free = self._free(ticket.usable)
         if _is_auto(request):
@@ -144,12 +146,12 @@ class TokenPool:
             mine = _Stander(ticket)
             if strategy == "load_balanced":
                 mine = _Stander(self._least_busy_first(ticket), choosy=True)
-            taken = self._take_in_turn(request, mine, firsts, waited or 0.0)
+            taken = self._take_in_turn(request, mine, firsts, since)
         if taken is None:
             if any(first.aged and first.ticket.usable & ticket.usable for first in firsts):
                 self.leave(request)  # others should not keep for it what it will not take
             elif waited is not None:
-                self._stand().stand(request, ticket, waited)
+                self._stand().stand(request, ticket, since, asked)
             return None
         self.leave(request)
         for _, descriptor in taken:
@@ -275,10 +277,10 @@ class TokenPool:
         return spent
 
     def _around(
-        self, request: GpuRequest, tickets: Sequence[Ticket], waited: float
+        self, request: GpuRequest, tickets: Sequence[Ticket], since: float
     ) -> tuple[list[_Stander], list[_Stander]]:
         """Of the others in line those before the request and those after it."""
-        mine, now = self._stand().since(request, waited), time.monotonic()
+        mine, now = self._stand().name(request, since), time.monotonic()
         rows = [_Stander(ticket, now - ticket.since >= self._patience) for ticket in tickets]
         older = [row for row in rows if row.ticket.name < mine]
         return older, rows[len(older) :]
@@ -296,7 +298,7 @@ class TokenPool:
     def _kept(self, request: GpuRequest, ticket: Ticket, free: set[str]) -> dict[str, str]:
         """Which of these free tokens are for somebody who waits longer, in words."""
         tickets = self._lines().line(self._stand().others()) if free else []
-        older, _ = self._around(request, tickets, 0.0)
+        older, _ = self._around(request, tickets, time.monotonic())
         if not older:
             return {}
         everywhere = self._free({token for row in older for token in row.ticket.usable})
@@ -311,14 +313,14 @@ class TokenPool:
     # taking
 
     def _take_in_turn(
-        self, request: GpuRequest, mine: _Stander, firsts: list[_Stander], waited: float
+        self, request: GpuRequest, mine: _Stander, firsts: list[_Stander], since: float
     ) -> list[tuple[Gpu, int]] | None:
         names = self._stand().others()
         if not names:
             return self._take_share([*firsts, mine], len(firsts))
         with self._lines().turn():
             tickets = self._lines().line(names)
-            older, younger = self._around(request, tickets, waited)
+            older, younger = self._around(request, tickets, since)
             return self._take_share([*older, *firsts, mine, *younger], len(older) + len(firsts))
 
     def _take_share(self, line: Sequence[_Stander], place: int) -> list[tuple[Gpu, int]] | None:

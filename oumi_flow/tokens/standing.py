@@ -2,6 +2,8 @@
 
 Keeps one ticket for each request that waits, and says how soon it is worth to look again: the first
 in line looks often, for a freed token should not lie idle, the others the less the further behind.
+Since when somebody waits is a moment of the monotonic clock, never a number of seconds: those would
+be counted from a later moment the busier the machine is.
 Knows nothing of GPUs and which tokens are free.
 """
 
@@ -11,7 +13,7 @@ import time
 
 from oumi_flow.dataclass import dataclass
 from oumi_flow.model import GpuRequest
-from oumi_flow.tokens.tickets import Place, Queue, Ticket
+from oumi_flow.tokens.tickets import Place, Queue, Ticket, beginning
 
 # Seconds. A wait that is over at once needs no ticket; the line is read again so often.
 _TICKET_AFTER, _LINE_KEPT = 0.03, 0.25
@@ -41,29 +43,27 @@ class Standing:
         ours = {wait.place.ticket.name for wait in self._waits.values() if wait.place is not None}
         return self._queue.names() - ours
 
-    def since(self, request: GpuRequest, waited: float) -> str:
-        """What the name of its ticket starts with, or would: the order of the line."""
+    def name(self, request: GpuRequest, since: float) -> str:
+        """That of its ticket, or what it would begin with: the order of the line."""
         place = self._place(request)
-        if place is not None:
-            return place.ticket.name
-        return f"{time.monotonic_ns() - int(waited * 1e9):020}"
+        return beginning(since) if place is None else place.ticket.name
 
-    def stand(self, request: GpuRequest, ticket: Ticket, waited: float) -> None:
-        """It waits, and is still looked after: to be called whenever it got nothing."""
-        if waited < _TICKET_AFTER:
+    def stand(self, request: GpuRequest, ticket: Ticket, since: float, asked: float) -> None:
+        """It waits, and is still looked after: to be called whenever it was asked for in vain."""
+        if asked - since < _TICKET_AFTER:
             return
         wait = self._waits.setdefault(request, _Wait(ticket))
-        wait.waited = waited
+        wait.waited = asked - since
         if wait.place is not None and (wait.ticket != ticket or not wait.place.beat()):
             wait.place.drop()
             wait.place = None
         if wait.place is None:
-            wait.ticket, wait.place = ticket, self._queue.draw(ticket, waited)
+            wait.ticket, wait.place = ticket, self._queue.draw(ticket, since)
         now = time.monotonic()
         if now - wait.read >= _LINE_KEPT:
             wait.read = now
             usable = ticket.usable
-            mine = self.since(request, waited)
+            mine = self.name(request, since)
             wait.ahead = sum(
                 1
                 for other in self._queue.line(self.others())

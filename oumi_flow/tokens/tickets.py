@@ -96,10 +96,9 @@ class Queue:
         self._dead: set[str] = set()  # of others, whom only they can remove
         self._stuck = 0.0  # until when nobody's turn is waited for
 
-    def draw(self, ticket: Ticket, waited: float) -> Place | None:
-        """Stand in line as one who has waited so many seconds; None when that cannot be."""
-        drawn = max(0, time.monotonic_ns() - int(waited * 1e9))
-        name = f"{drawn:020}-{os.getpid()}-{os.urandom(4).hex()}"
+    def draw(self, ticket: Ticket, since: float) -> Place | None:
+        """Stand in line as one who has waited since then; None when that cannot be."""
+        name = f"{beginning(since)}-{os.getpid()}-{os.urandom(4).hex()}"
         path = os.path.join(self._folder, name)
         draft = f"{path}~"
         fd = -1
@@ -190,6 +189,11 @@ class Queue:
             time.sleep(_TURN_PAUSE)
         if now >= self._stuck:
             self._stuck = now + _TURN_STUCK  # somebody is stopped while it was his turn
+
+
+def beginning(since: float) -> str:
+    """What the name of a ticket begins with: the order of the line."""
+    return f"{max(0, int(since * 1e9)):020}"
 
 
 def _beat() -> bytes:

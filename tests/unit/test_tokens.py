@@ -8,7 +8,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -471,6 +471,22 @@ def test_whoever_waits_longer_goes_first_whatever_is_asked_later(host: Host) -> 
     host.lease(first, NARROW, waited=2.0, holder="a").close()
     host.lease(second, NARROW, waited=1.0, holder="b").close()
     assert holder.waiting() == ()
+
+
+def test_a_try_that_takes_long_costs_nobody_his_place(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that began to wait later may be quicker to stand in line."""
+    holder, first, second = (host.pool(some(1), run) for run in ("holder", "first", "second"))
+    host.lease(holder)
+
+    def slow(tokens: Iterable[str]) -> set[str]:
+        assert second.try_lease(NARROW, waited=1.0) is None
+        return set()
+
+    monkeypatch.setattr(first, "_free", slow)
+    assert first.try_lease(NARROW, waited=1.0) is None
+    assert [ticket.run for ticket in holder.waiting()] == ["first", "second"]
 
 
 def test_a_request_that_is_given_up_leaves_the_line(host: Host) -> None:
