@@ -2,8 +2,8 @@
 
 Keeps one ticket for each request that waits, and says how soon it is worth to look again: the first
 in line looks often, for a freed token should not lie idle, the others the less the further behind.
-Since when somebody waits is a moment of the monotonic clock, never a number of seconds: those would
-be counted from a later moment the busier the machine is.
+Since when somebody waits and when he asked are moments of the monotonic clock, in seconds: counted
+back from later by how long it was, it would be the later the busier the machine is.
 Knows nothing of GPUs and which tokens are free.
 """
 
@@ -49,7 +49,7 @@ class Standing:
         return beginning(since) if place is None else place.ticket.name
 
     def stand(self, request: GpuRequest, ticket: Ticket, since: float, asked: float) -> None:
-        """It waits, and is still looked after: to be called whenever it was asked for in vain."""
+        """It waits, and is still looked after: to be called whenever it was `asked` for in vain."""
         if asked - since < _TICKET_AFTER:
             return
         wait = self._waits.setdefault(request, _Wait(ticket))

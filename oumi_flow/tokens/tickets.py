@@ -97,7 +97,7 @@ class Queue:
         self._stuck = 0.0  # until when nobody's turn is waited for
 
     def draw(self, ticket: Ticket, since: float) -> Place | None:
-        """Stand in line as one who has waited since then; None when that cannot be."""
+        """Stand in line as one who has waited since then (monotonic seconds), if that can be."""
         name = f"{beginning(since)}-{os.getpid()}-{os.urandom(4).hex()}"
         path = os.path.join(self._folder, name)
         draft = f"{path}~"
@@ -192,7 +192,7 @@ class Queue:
 
 
 def beginning(since: float) -> str:
-    """What the name of a ticket begins with: the order of the line."""
+    """What the name of a ticket begins with, the order of the line. `since`: monotonic seconds."""
     return f"{max(0, int(since * 1e9)):020}"
 
 
