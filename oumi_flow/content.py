@@ -54,7 +54,11 @@ def digest_content(descriptor: int, size: int) -> str:
 
 
 def atomic_write(
-    path: str, data: bytes | Iterable[bytes], mode: int = 0o666, *, durable: bool = False
+    path: str,
+    data: bytes | Iterable[bytes | memoryview],
+    mode: int = 0o666,
+    *,
+    durable: bool = False,
 ) -> None:
     """Put a whole file in place by rename: readers see the old one or the new one.
 

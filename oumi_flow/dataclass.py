@@ -1,117 +1,251 @@
-"""`dataclass` as everybody knows it, but for when its methods are compiled: at their first use.
+"""`dataclass` as everybody knows it, made for programs that have to start at once.
 
-The standard one compiles six methods a class when a module is imported, which takes half a
-millisecond. A run has a hundred classes, and of most it never makes an object.
+The standard one brings `inspect` with it, and compiles six methods a class when a module is
+imported: together that is a quarter of what a run with one stale job spends on imports. Here a
+class is a loop over its annotations, and its `__init__` is compiled at its first use. Of most of a
+hundred classes a run never makes an object.
 
-Imports the standard library only. It takes `frozen`, `slots` and `eq`, and refuses what it does not
-know: `__post_init__`, and fields that are not for `__init__`.
+Imports nothing that is not loaded anyway. It takes `frozen`, `slots` and `eq`, and refuses what it
+does not know: `__post_init__`, and fields that are not for `__init__`. Annotations have to be
+strings (`from __future__ import annotations`). The standard library's functions take these classes
+for dataclasses, since they are told when they ask.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from operator import attrgetter
+from reprlib import recursive_repr
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from dataclasses import MISSING as MISSING
     from dataclasses import dataclass as dataclass
+    from dataclasses import field as field
+    from dataclasses import fields as fields
+    from dataclasses import replace as replace
+    from typing import Any
 else:
-    import dataclasses
 
-    def dataclass(*, frozen: bool = False, slots: bool = False, eq: bool = True):
+    class MISSING:
+        """Instead of a default, where there is none."""
+
+    class Field:
+        """What is known of one field; the names are those of `dataclasses.Field`."""
+
+        __slots__ = ("compare", "default", "default_factory", "kw_only", "name", "repr", "type")
+
+        def __init__(self, default, default_factory, kw_only, compare, repr):
+            self.default, self.default_factory = default, default_factory
+            self.kw_only, self.compare, self.repr = kw_only, compare, repr
+            self.name = self.type = ""
+
+    def field(*, default=MISSING, default_factory=MISSING, kw_only=False, compare=True, repr=True):
+        """More about a field than its default; see `dataclasses.field`."""
+        return Field(default, default_factory, kw_only, compare, repr)
+
+    def fields(cls):
+        """All fields of a class, or of an object of it, in their order."""
+        return tuple(_fields_of(cls if isinstance(cls, type) else type(cls)))
+
+    def replace(one, **changes):
+        """A new object with other values for these fields; see `dataclasses.replace`."""
+        for each in _fields_of(type(one)):
+            if each.name not in changes:
+                changes[each.name] = getattr(one, each.name)
+        return type(one)(**changes)
+
+    def dataclass(*, frozen=False, slots=False, eq=True):
         """A class decorator; see `dataclasses.dataclass`."""
 
-        def decorate(cls: type) -> type:
-            own = {*cls.__dict__, *(() if eq else ("__eq__", "__hash__"))}
-            if not cls.__doc__:
-                cls.__doc__ = cls.__name__  # or the signature would be worked out for it
-            made = dataclasses.dataclass(init=False, repr=False, eq=False, slots=slots)(cls)
-            if hasattr(made, "__post_init__") or not all(f.init for f in dataclasses.fields(made)):
-                raise TypeError(f"{cls.__name__}: more than this dataclass can")
-            for name in _LATE:
-                if name not in own:
-                    setattr(made, name, _late(made, name, frozen, slots, own))
+        def decorate(cls):
+            known = _gathered(cls)
+            made = _with_slots(cls, known) if slots else cls
+            made.__our_fields__ = list(known.values())
+            made.__dataclass_fields__ = _Standard()
+            own = cls.__dict__
+            if "__match_args__" not in own:
+                made.__match_args__ = tuple(f.name for f in known.values() if not f.kw_only)
+            if "__init__" not in own:
+                made.__init__ = _late_init(made, frozen, slots)
+            if "__repr__" not in own:
+                made.__repr__ = _repr
+            if eq:
+                by_value, hash_of = _comparing(known)
+                if "__eq__" not in own:
+                    made.__eq__ = by_value
+                if "__hash__" not in own:
+                    made.__hash__ = hash_of if frozen else None
             if frozen:
                 made.__setattr__, made.__delattr__ = _refuse, _refuse
                 if slots:
                     made.__getstate__, made.__setstate__ = _state, _set_state
-            elif "__hash__" not in own:
-                made.__hash__ = None
             return made
 
         return decorate
 
 
-_LATE = ("__init__", "__repr__", "__eq__", "__hash__")
+def values_of(one: Any) -> dict[str, Any]:
+    """The values of an object by the names of its fields, not copied.
+
+    Raises TypeError for what is no dataclass of ours.
+    """
+    return {each.name: getattr(one, each.name) for each in _fields_of(type(one))}
 
 
-def _late(cls: Any, name: str, frozen: bool, slots: bool, own: set[str]) -> Any:
-    """A method that puts the compiled one into its place, and goes on there."""
-    is_init = name == "__init__"
-    together = ("__init__",) if is_init else _LATE[1:]
-
-    def method(self: Any, *args: Any, **values: Any) -> Any:
-        from dataclasses import fields, make_dataclass
-
-        if is_init and frozen and slots:
-            cls.__init__ = _storing(cls)
-            return cls.__init__(self, *args, **values)
-        compiled: Any = make_dataclass(
-            cls.__name__,
-            [(field.name, field.type, field) for field in fields(cls)],
-            namespace={"__doc__": cls.__doc__},  # or a signature would be worked out for it
-            init=is_init,
-            repr=not is_init,
-            eq=not is_init,
-            frozen=frozen,
-        )
-        for each in together:
-            if each not in own:
-                setattr(cls, each, getattr(compiled, each))
-        return getattr(cls, name)(self, *args, **values)
-
-    return method
+def _fields_of(cls: Any) -> list[Any]:
+    try:
+        found: list[Any] = cls.__our_fields__
+    except AttributeError:
+        raise TypeError(f"{cls.__name__} is no dataclass of ours") from None
+    return found
 
 
-def _storing(cls: Any) -> Any:
-    """The `__init__` of a frozen class with slots that finds the place of each field once.
+def _gathered(cls: Any) -> dict[str, Any]:
+    """All fields by name, those of its bases first. What is left in the class are defaults."""
+    known: dict[str, Any] = {}
+    for base in cls.__mro__[:0:-1]:
+        known.update((each.name, each) for each in base.__dict__.get("__our_fields__", ()))
+    if hasattr(cls, "__post_init__"):
+        raise TypeError(f"{cls.__name__}: more than this dataclass can")
+    for name, annotation in cls.__annotations__.items():
+        if annotation.startswith("ClassVar"):
+            continue
+        given = cls.__dict__.get(name, MISSING)
+        made: Any = given
+        if type(given).__name__ != "Field":
+            made = field(default=given)
+        elif made.default is not MISSING:
+            setattr(cls, name, made.default)
+        else:
+            delattr(cls, name)
+        if type(made.default).__hash__ is None:
+            raise TypeError(f"{cls.__name__}.{name}: all objects would share this default")
+        made.name, made.type = name, annotation
+        known[name] = made
+    return known
+
+
+def _with_slots(cls: Any, known: dict[str, Any]) -> Any:
+    """The same class with a place for each field; a class cannot be given them later."""
+    theirs = {name for base in cls.__mro__[1:] for name in base.__dict__.get("__slots__", ())}
+    content = {
+        name: value
+        for name, value in cls.__dict__.items()
+        if name not in known and name not in ("__dict__", "__weakref__")
+    }
+    content["__slots__"] = tuple(name for name in known if name not in theirs)
+    made = type(cls)(cls.__name__, cls.__bases__, content)
+    made.__qualname__ = cls.__qualname__
+    return made
+
+
+def _late_init(cls: Any, frozen: bool, slots: bool) -> Any:
+    def __init__(self: Any, *args: Any, **named: Any) -> None:
+        cls.__init__ = _compiled_init(cls, frozen, slots)
+        cls.__init__(self, *args, **named)
+
+    return __init__
+
+
+def _compiled_init(cls: Any, frozen: bool, slots: bool) -> Any:
+    """The `__init__` of a class, that of a frozen one with slots by the place of each field.
 
     The standard one has `object.__setattr__` find it for each object, which is most of what making
     ten thousand jobs costs.
     """
-    from dataclasses import MISSING, fields
-
-    known: dict[str, Any] = {"MISSING": MISSING}
+    known: dict[str, Any] = {"MISSING": MISSING, "set_value": object.__setattr__}
     places: list[str] = []
     words = ["*"]
     lines: list[str] = []
-    for each in fields(cls):
+    for each in _fields_of(cls):
         name = each.name
-        known[f"set_{name}"] = getattr(cls, name).__set__
         known[f"or_{name}"] = each.default
         if each.default_factory is not MISSING:
             known[f"make_{name}"] = each.default_factory
             lines.append(f"    if {name} is MISSING: {name} = make_{name}()")
-        lines.append(f"    set_{name}(self, {name})")
+        if slots and frozen:
+            known[f"set_{name}"] = getattr(cls, name).__set__
+            lines.append(f"    set_{name}(self, {name})")
+        elif frozen:
+            lines.append(f"    set_value(self, {name!r}, {name})")
+        else:
+            lines.append(f"    self.{name} = {name}")
         must = each.default is MISSING and each.default_factory is MISSING
         (words if each.kw_only else places).append(name if must else f"{name}=or_{name}")
     head = ", ".join(["self", *places, *(words if len(words) > 1 else ())])
     exec("\n".join([f"def __init__({head}):", *lines, "    pass"]), known)
-    return known["__init__"]
+    made = known["__init__"]
+    made.__qualname__ = f"{cls.__qualname__}.__init__"  # it stands in the words of an error
+    return made
+
+
+def _comparing(known: dict[str, Any]) -> tuple[Any, Any]:
+    """`__eq__` and `__hash__` by the fields that count."""
+    names = [name for name, each in known.items() if each.compare]
+    several = attrgetter(*names) if len(names) > 1 else None
+
+    def compared(self: Any) -> Any:
+        return tuple(getattr(self, name) for name in names)
+
+    values: Callable[[Any], Any] = several or compared
+
+    def __eq__(self: Any, other: Any) -> Any:
+        if other.__class__ is not self.__class__:
+            return NotImplemented
+        return values(self) == values(other)
+
+    def __hash__(self: Any) -> int:
+        return hash(values(self))
+
+    return __eq__, __hash__
+
+
+@recursive_repr()
+def _repr(self: Any) -> str:
+    shown = (f"{f.name}={getattr(self, f.name)!r}" for f in _fields_of(type(self)) if f.repr)
+    return f"{type(self).__qualname__}({', '.join(shown)})"
 
 
 def _state(self: Any) -> list[Any]:
-    from dataclasses import fields
-
-    return [getattr(self, field.name) for field in fields(self)]
+    return [getattr(self, each.name) for each in _fields_of(type(self))]
 
 
 def _set_state(self: Any, state: list[Any]) -> None:
-    from dataclasses import fields
-
-    for field, value in zip(fields(self), state, strict=True):
-        object.__setattr__(self, field.name, value)
+    for each, value in zip(_fields_of(type(self)), state, strict=True):
+        object.__setattr__(self, each.name, value)
 
 
 def _refuse(self: object, name: str, *_: object) -> None:
     from dataclasses import FrozenInstanceError
 
     raise FrozenInstanceError(f"cannot change {name!r} of a {type(self).__name__}")
+
+
+class _Standard:
+    """The fields as the standard library has them, made when somebody asks."""
+
+    def __get__(self, _: object, cls: Any) -> Any:
+        import dataclasses
+
+        made: Any = dataclasses.make_dataclass(
+            cls.__name__,
+            [(each.name, each.type, self._as_theirs(each)) for each in _fields_of(cls)],
+            namespace={"__doc__": ""},  # or a signature would be worked out for it
+            init=False,
+        )
+        cls.__dataclass_fields__ = made.__dataclass_fields__
+        return cls.__dataclass_fields__
+
+    @staticmethod
+    def _as_theirs(ours: Any) -> Any:
+        import dataclasses
+
+        given = {}
+        if ours.default is not MISSING:
+            given["default"] = ours.default
+        if ours.default_factory is not MISSING:
+            given["default_factory"] = ours.default_factory
+        return dataclasses.field(
+            **given, kw_only=ours.kw_only, compare=ours.compare, repr=ours.repr
+        )

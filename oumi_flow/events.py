@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import field, fields, replace
 from functools import cache
-from operator import attrgetter
 from typing import Any, ClassVar
 
-from oumi_flow.dataclass import dataclass
+from oumi_flow.dataclass import dataclass, field, fields, replace, values_of
 from oumi_flow.encoding import encoder
 from oumi_flow.model import FORMAT
 
@@ -180,7 +178,7 @@ def stamp(event: Event, seq: int, at: float) -> None:
 def to_line(event: Event) -> str:
     """One line of JSON, without its newline and the rows of `among`; what `from_line` takes."""
     # Not `asdict`, which copies deeply: a plan may have ten thousand rows.
-    values = {"kind": event.kind, **_values(event)}
+    values = {"kind": event.kind, **values_of(event)}
     if isinstance(event, Planned):
         del values["among"], values["unlisted"]
     return _encode(values)
@@ -204,20 +202,7 @@ def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "backslashreplace")
 
 
-def _values(value: Any) -> dict[str, Any]:
-    """The values of a dataclass by name. Raises TypeError for anything else."""
-    names, values_of = _reader(value.__class__)
-    return dict(zip(names, values_of(value), strict=True))
-
-
-@cache
-def _reader(cls: Any) -> tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]]:
-    """The names of a dataclass's fields, of which it has several, and what gets their values."""
-    names = tuple(field.name for field in fields(cls))
-    return names, attrgetter(*names)
-
-
-_encode = encoder(_values, ascii_only=False)
+_encode = encoder(values_of, ascii_only=False)
 
 
 def from_line(line: str) -> Event | None:

@@ -8,12 +8,11 @@ Times are seconds as float (wall clock in unix seconds UTC), sizes are bytes.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import field
 from enum import Enum
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from oumi_flow.dataclass import dataclass
+from oumi_flow.dataclass import dataclass, field
 
 # Every state file carries this number; another one means "stale", never an error.
 FORMAT = 1

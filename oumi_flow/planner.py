@@ -6,9 +6,9 @@ Knows no verbs, no processes, and writes nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from oumi_flow.dataclass import replace
 from oumi_flow.errors import FlowError, Problem, WorkflowErrors
 from oumi_flow.model import (
     EMPTY,

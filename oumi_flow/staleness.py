@@ -7,11 +7,10 @@ Does not know where markers live, what a verb is, or how a process is run.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
-from oumi_flow.dataclass import dataclass
+from oumi_flow.dataclass import dataclass, replace
 from oumi_flow.model import (
     EMPTY,
     FORMAT,

@@ -173,7 +173,7 @@ def _open_attempt(store: Store, job: str) -> LastAttempt | None:
 
 
 def _record_loss(store: Store, job: str, attempt: LastAttempt) -> None:
-    from dataclasses import replace
+    from oumi_flow.dataclass import replace
 
     lost = replace(attempt, state="interrupted", detail="lost", finished=time.time())
     store.write_attempt(job, lost)

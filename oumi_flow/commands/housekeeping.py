@@ -74,9 +74,8 @@ def _is_unmade(item: Input, build_keys: dict[str, str]) -> bool:
 
 def rename(options: argparse.Namespace) -> int:
     """Move a job's folder, with all that is known of it. Raises FlowError."""
-    from dataclasses import replace
-
     from oumi_flow.commands.opening import open_all
+    from oumi_flow.dataclass import replace
     from oumi_flow.store.runs import new_run_id
     from oumi_flow.text import did_you_mean
 

@@ -138,7 +138,7 @@ def plan_events(
         run_started("", workflow, asked),
         planned(plan, bool(options and options.verbose), running_now(plan, opened.store)),
     ]
-    from dataclasses import replace
+    from oumi_flow.dataclass import replace
 
     return [replace(event, seq=number, at=at) for number, event in enumerate(events, 1)]
 

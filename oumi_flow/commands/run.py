@@ -7,9 +7,9 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from oumi_flow.dataclass import replace
 from oumi_flow.errors import JOBS_FAILED, OK, FlowError, Locked
 from oumi_flow.model import Decision, Plan
 

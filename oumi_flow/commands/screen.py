@@ -185,7 +185,7 @@ def _forget_the_size(environ: MutableMapping[str, str]) -> None:
 
 def _for_screen(theme: Any, settings: Settings, environ: Mapping[str, str]) -> Any:
     """Colour unless NO_COLOR says not; ASCII where asked for, and where the console has no more."""
-    from dataclasses import replace
+    from oumi_flow.dataclass import replace
 
     plain = settings.ascii or environ.get("TERM") == "linux" or not theme.unicode
     return replace(

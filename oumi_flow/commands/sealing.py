@@ -11,12 +11,12 @@ import os
 import stat as modes
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from oumi_flow import seal
 from oumi_flow.commands.opening import judged, judged_each, parse_sets
 from oumi_flow.content import FINE_NS, unrest
+from oumi_flow.dataclass import replace
 from oumi_flow.disk import is_glob, is_settled, stamp, stamp_of
 from oumi_flow.disk.walk import TRIALS_TABLE, is_ours
 from oumi_flow.errors import FlowError

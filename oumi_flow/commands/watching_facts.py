@@ -41,7 +41,7 @@ def facts(
     )
     if job is None:
         return known
-    from dataclasses import replace
+    from oumi_flow.dataclass import replace
 
     rows = [MetricRow(one.name, {}, config_of(one), verb=one.verb) for one in siblings]
     return replace(

@@ -9,11 +9,10 @@ how it ended in `exit.json` whether or not anybody still listens.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
 from functools import cache
 from typing import Any, Protocol
 
-from oumi_flow.dataclass import dataclass
+from oumi_flow.dataclass import dataclass, fields, values_of
 from oumi_flow.errors import FlowError
 
 # In the environment of every process of a job, so that its remnants can be told by it.
@@ -87,7 +86,7 @@ class Handle:
     host: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return values_of(self)
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Handle:
@@ -124,7 +123,7 @@ class Exit:
     cold: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return values_of(self)
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Exit:

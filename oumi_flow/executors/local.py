@@ -18,8 +18,8 @@ import sys
 import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 
+from oumi_flow.dataclass import replace
 from oumi_flow.executors.base import (
     Attempt,
     Exit,

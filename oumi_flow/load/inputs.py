@@ -8,9 +8,8 @@ from __future__ import annotations
 import glob
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import field
 
-from oumi_flow.dataclass import dataclass
+from oumi_flow.dataclass import dataclass, field
 from oumi_flow.errors import Problem, Where
 from oumi_flow.load.configs import flatten, input_values
 from oumi_flow.load.making import MARK, MARKS, Making, Workshop

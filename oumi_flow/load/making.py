@@ -9,10 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import field
 from typing import Any
 
-from oumi_flow.dataclass import dataclass
+from oumi_flow.dataclass import dataclass, field
 from oumi_flow.errors import FlowError, Problem, WorkflowErrors
 from oumi_flow.load.config_file import ConfigFile, read_config_file
 from oumi_flow.load.configs import ArgProblem, merge, own_place

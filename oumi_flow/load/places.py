@@ -10,12 +10,11 @@ import os
 import stat
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from dataclasses import field
 from fnmatch import fnmatchcase
 from operator import itemgetter
 from typing import NamedTuple
 
-from oumi_flow.dataclass import dataclass
+from oumi_flow.dataclass import dataclass, field
 from oumi_flow.disk import is_glob
 from oumi_flow.model import Counts
 from oumi_flow.verbs.places import inside

@@ -13,12 +13,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import fields
 from operator import attrgetter
 from typing import Any
 
 from oumi_flow import __version__
-from oumi_flow.dataclass import dataclass
+from oumi_flow.dataclass import dataclass, fields
 from oumi_flow.disk import atomic_write, stamp
 from oumi_flow.encoding import encoder
 from oumi_flow.model import (

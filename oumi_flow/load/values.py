@@ -6,10 +6,9 @@ What belongs to other jobs stays a `Ref`. Knows how names are looked up, not wha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
 from typing import Any
 
-from oumi_flow.dataclass import dataclass
+from oumi_flow.dataclass import dataclass, field
 from oumi_flow.errors import Problem
 from oumi_flow.load.entry import Entry, Form, form_of
 from oumi_flow.load.matrix import Combination

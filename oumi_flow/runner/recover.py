@@ -7,9 +7,8 @@ Called under the run lock, before planning. Knows attempt.json, exit.json and th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
 
-from oumi_flow.dataclass import dataclass
+from oumi_flow.dataclass import dataclass, field
 from oumi_flow.executors.base import Executor, Exit, Handle
 from oumi_flow.model import Decision, JobState, Past, Step, Workflow
 from oumi_flow.runner.terms import Ending

@@ -11,10 +11,10 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from functools import lru_cache
 
 from oumi_flow import metrics, reasons, staleness, verbs
+from oumi_flow.dataclass import replace
 from oumi_flow.disk import Disk
 from oumi_flow.errors import FlowError
 from oumi_flow.executors.base import Attempt, Exit, Handle

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 # Files in one part of a seal: one part is in memory at a time, and rewritten when one of it moved.
 _PART = 1024
+# Bytes: the length of a job's row is a multiple of it.
+_ROUND = 16
 
 
 class Proof:
@@ -68,7 +70,7 @@ class Jobs:
     ) -> None:
         self.names, self.upstream = names, upstream
         self.lines, self.snapshot = lines, snapshot  # begin and end of each job in the snapshot
-        self.rows = rows  # what a plan tells of each, as JSON
+        self.rows = [_roomy(row) for row in rows]  # what a plan tells of each, as JSON
         self.secrets = secrets  # templates that name variables, nobody's value
         self.typical = typical  # seconds, by verb
         self.lock = lock  # path of the run lock's file
@@ -197,11 +199,38 @@ def amend(sealed: SealedJobs, proof: Proof, rows: Mapping[int, bytes]) -> None:
         parts, whose = _amended(sealed, proof, rows.keys())
         head["parts"] = len(parts)
         told, jobs["rows"] = _spliced(*sealed.rows(), rows)
-        data = b"".join([_framed(head), *parts, _framed(jobs), _framed(told), *whose])
+        frames = [
+            sealed.frames[0] if head == sealed.head else _framed(head),
+            *parts,
+            sealed.frames[sealed.parts + 1] if jobs == sealed.jobs else _framed(jobs),
+            _framed(told),
+            *whose,
+        ]
         if numbers_of(os.stat(sealed.path)) == sealed.stamp:
-            atomic_write(sealed.path, data, mode=0o600)
+            _put(sealed, frames)
     except (OSError, OtherError, ValueError, IndexError, TypeError, KeyError):
         return
+
+
+def _put(sealed: SealedJobs, frames: Sequence[bytes | memoryview]) -> None:
+    """Write what differs where it lies, if all else stays where it is; else a new file.
+
+    Killed in between, it names some files as they were and some as they are. Whoever looks then
+    finds one that is not as it is named, and judges its job again: no file gets back a stamp that
+    it once had, so the older half cannot become true.
+    """
+    if list(map(len, frames)) != list(map(len, sealed.frames)):
+        atomic_write(sealed.path, frames, mode=0o600)
+        return
+    descriptor = os.open(sealed.path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        offset = 0
+        for frame, were in zip(frames, sealed.frames, strict=True):
+            if frame is not were:
+                os.pwrite(descriptor, frame, offset)
+            offset += len(frame)
+    finally:
+        os.close(descriptor)
 
 
 def _amended(
@@ -211,25 +240,32 @@ def _amended(
     from oumi_flow.seal.jobs import Groups
 
     own = dict.fromkeys(proof.stamps)
+    found: list[int | _Files] = []  # the number of a part that stays, or what it is now
     changed: list[_Files] = []
-    parts: list[bytes | memoryview] = []
-    whose: list[bytes | memoryview] = []
     for number in range(sealed.parts):
         owners = sealed.owners(number)
         if jobs.isdisjoint(owners.members):
-            parts.append(sealed.frames[1 + number])
-            whose.append(sealed.frames[sealed.parts + 3 + number])
+            found.append(number)
             continue
-        left = _Files.without(sealed.part(number), owners, jobs, proof, own)
-        if left.paths:
-            changed.append(left)
+        now = _Files.amended(sealed.part(number), owners, jobs, proof, own)
+        if now.paths:
+            found.append(now)
+            changed.append(now)
     rest = _Files.of(proof, list(own))
     if changed and len(changed[-1].paths) + len(rest.paths) <= 2 * _PART:
         changed[-1].add(rest)
     elif rest.paths:
-        changed.append(rest)
-    parts += [_framed(part.packed()) for part in changed]
-    whose += [_framed(Groups.packed(part.owners)) for part in changed]
+        found.append(rest)
+    parts = [
+        sealed.frames[1 + part] if isinstance(part, int) else _framed(part.packed())
+        for part in found
+    ]
+    whose = [
+        sealed.frames[sealed.parts + 3 + part]
+        if isinstance(part, int)
+        else _framed(Groups.packed(part.owners))
+        for part in found
+    ]
     return parts, whose
 
 
@@ -252,14 +288,14 @@ class _Files:
         return made
 
     @staticmethod
-    def without(
+    def amended(
         part: tuple[bytes, bytes, bytes],
         owners: Groups,
         jobs: AbstractSet[int],
         proof: Proof,
         own: dict[str, None],
     ) -> _Files:
-        """A part without what only `jobs` looked at; what others did stays as these saw it.
+        """A part with what `jobs` look at now; what others did too stays as these saw it.
 
         Takes from `own`, what `jobs` look at now, what is found here.
         """
@@ -268,16 +304,21 @@ class _Files:
         made = _Files()
         for at, path in enumerate(paths.split(b"\0")):
             whose: Sequence[int] = owners[at]
+            stamp: Sequence[int] = numbers[4 * at : 4 * at + 4]
+            digest = digests[16 * at : 16 * at + 16]
             if not jobs.isdisjoint(whose):
+                name = os.fsdecode(path)
                 others = [job for job in whose if job not in jobs]
                 if not others:
-                    continue
-                name = os.fsdecode(path)
+                    if name not in own:
+                        continue
+                    stamp = [number & MASK for number in proof.stamps[name]]
+                    digest = _packed(proof.digests.get(name, ""))
                 whose = [*others, *proof.owners.get(name, ())]
                 own.pop(name, None)
             made.paths.append(path)
-            made.stamps += numbers[4 * at : 4 * at + 4]
-            made.digests.append(digests[16 * at : 16 * at + 16])
+            made.stamps += stamp
+            made.digests.append(digest)
             made.owners.append(whose)
         return made
 
@@ -313,8 +354,16 @@ def _ends(rows: Iterable[bytes]) -> bytes:
     return array("Q", [end - 1 for end in accumulate(len(row) + 1 for row in rows)]).tobytes()
 
 
+def _roomy(row: bytes) -> bytes:
+    """A row with blanks up to a round length: a later one of about that length fits in there."""
+    return row.ljust(-(-len(row) // _ROUND) * _ROUND)
+
+
 def _spliced(told: bytes, ends: Sequence[int], rows: Mapping[int, bytes]) -> tuple[bytes, bytes]:
-    """All rows with these instead of their earlier ones, and where each ends now."""
+    """All rows with these instead of their earlier ones, and where each ends now.
+
+    A shorter one takes the room of the earlier one.
+    """
     from array import array
 
     pieces: list[bytes] = []
@@ -322,9 +371,10 @@ def _spliced(told: bytes, ends: Sequence[int], rows: Mapping[int, bytes]) -> tup
     start = grown = 0
     for job, following in zip(sorted(rows), [*sorted(rows)[1:], len(ends)], strict=True):
         begin = ends[job - 1] + 1 if job else 0
-        pieces += [told[start:begin], rows[job]]
+        row = _roomy(rows[job]).ljust(ends[job] - begin)
+        pieces += [told[start:begin], row]
         start = ends[job]
-        grown += len(rows[job]) - (start - begin)
+        grown += len(row) - (start - begin)
         if grown:
             now[job:following] = array("Q", [end + grown for end in ends[job:following]])
     return b"".join([*pieces, told[start:]]), now.tobytes()

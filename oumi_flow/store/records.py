@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import marshal
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import MISSING, fields
 from operator import attrgetter
 from typing import Any
 
+from oumi_flow.dataclass import MISSING, fields
 from oumi_flow.encoding import encoder
 from oumi_flow.model import (
     EMPTY,

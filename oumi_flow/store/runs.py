@@ -6,10 +6,9 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, fields
 from typing import Any
 
-from oumi_flow.dataclass import dataclass
+from oumi_flow.dataclass import dataclass, fields, values_of
 from oumi_flow.errors import FlowError
 from oumi_flow.store.files import Files, read_json
 from oumi_flow.text import did_you_mean
@@ -63,7 +62,7 @@ def register_run(
         run_id, os.path.abspath(output_dir), workflow, path, base, tuple(argv), time.time()
     )
     # Command lines are nobody else's affair.
-    Files(private=True).write_json(os.path.join(folder, f"{run_id}.json"), asdict(run))
+    Files(private=True).write_json(os.path.join(folder, f"{run_id}.json"), values_of(run))
     names = sorted(name for name in os.listdir(folder) if name.endswith(".json"))
     for name in names[:-KEPT]:
         with suppress(OSError):

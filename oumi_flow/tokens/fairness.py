@@ -10,9 +10,8 @@ tokens do not lie idle for one that has only just come.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 
-from oumi_flow.dataclass import dataclass
+from oumi_flow.dataclass import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,9 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
-from oumi_flow.dataclass import dataclass
+from oumi_flow.dataclass import dataclass, replace
 from oumi_flow.errors import FlowError
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 
-from oumi_flow.dataclass import dataclass
+from oumi_flow.dataclass import dataclass, replace
 from oumi_flow.errors import FlowError
 from oumi_flow.model import GpuRequest
 from oumi_flow.text import ordinal

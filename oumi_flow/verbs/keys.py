@@ -6,10 +6,9 @@ A value made elsewhere (by asking oumi once) and handed in; knows no process, fi
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import field
 from typing import Any
 
-from oumi_flow.dataclass import dataclass
+from oumi_flow.dataclass import dataclass, field
 from oumi_flow.errors import Problem, Where
 from oumi_flow.pattern import pattern
 from oumi_flow.text import nearest

@@ -10,10 +10,9 @@ list, and a trailing `.**` for everything below.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
 from types import MappingProxyType
 
-from oumi_flow.dataclass import dataclass
+from oumi_flow.dataclass import dataclass, field
 from oumi_flow.model import EMPTY, Counts
 
 

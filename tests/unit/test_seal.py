@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import json
 import os
 import time
 from collections.abc import Sequence
@@ -67,6 +70,15 @@ def touched() -> set[int]:
     return jobs.touched(found)
 
 
+def rows_of(jobs: SealedJobs) -> list[object]:
+    """All rows, each found by its own end."""
+    told, ends = jobs.rows()
+    starts = [0, *(end + 1 for end in ends[:-1])]
+    each = [json.loads(told[start:end]) for start, end in zip(starts, ends, strict=True)]
+    assert each == json.loads(b"[" + told + b"]")
+    return each
+
+
 def test_who_looked_is_known_and_what_comes_after() -> None:
     for name in ("a", "b", "shared"):
         Path(name).write_text(name)
@@ -97,8 +109,7 @@ def test_what_was_judged_is_new_and_the_rest_as_it_was() -> None:
     found, jobs = look()
     assert [file.path for file in found.moved] == [b"shared"]
     assert found.folders == ["folder"]
-    told, ends = jobs.rows()
-    assert (told, [*ends]) == (b"[9],[1]", [3, 7])
+    assert rows_of(jobs) == [[9], [1]]
 
 
 def test_amended_again_and_again_it_holds() -> None:
@@ -113,11 +124,65 @@ def test_amended_again_and_again_it_holds() -> None:
         writing.amend(them, proof_of({job: [f"in{job}"]}), {job: b"[%d]" % (job * 1000)})
         assert seal.look(WORDS).answer == "done"
     Path("in0").unlink()
-    told, ends = look()[1].rows()
-    assert told.split(b",") == [b"[%d]" % (job * 1000) for job in jobs]
-    starts = [0, *(end + 1 for end in ends[:-1])]
-    each = [told[start:end] for start, end in zip(starts, ends, strict=True)]
-    assert each == told.split(b",")
+    assert rows_of(look()[1]) == [[job * 1000] for job in jobs]
+
+
+def test_one_job_is_amended_where_it_lies() -> None:
+    jobs = range(3000)
+    Path("in").mkdir()
+    for job in jobs:
+        Path(f"in/{job}").write_text(str(job))
+    sealed({job: [f"in/{job}"] for job in jobs}, [[] for _ in jobs])
+    path = seal.place("workflow.yaml", WORDS)
+    file, size = os.stat(path).st_ino, os.stat(path).st_size
+    for number, job in enumerate((0, 1500, 2999)):
+        Path(f"in/{job}").write_text(f"new {number}")
+        writing.amend(look()[1], proof_of({job: [f"in/{job}"]}), {job: b"[%d]" % number})
+        assert seal.look(WORDS).answer == "done"
+    assert (os.stat(path).st_ino, os.stat(path).st_size) == (file, size)
+    Path("in/7").unlink()
+    found = rows_of(look()[1])
+    assert [found[job] for job in (0, 1, 1500, 2999)] == [[0], [1], [1], [2]]
+    # A row for which there is no room moves all the others.
+    writing.amend(look()[1], proof_of({7: ["in/8"]}), {7: b"[%d]" % 10**40})
+    Path("in/9").unlink()
+    found = rows_of(look()[1])
+    assert [found[job] for job in (6, 7, 8, 2999)] == [[6], [10**40], [8], [2]]
+
+
+@pytest.mark.parametrize("writes", range(6))
+def test_killed_while_it_is_amended_no_stale_job_is_up_to_date(
+    writes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part, its rows: whatever of them is written, the answer stands or the job is judged."""
+    Path("a").write_text("a")
+    Path("b").write_text("b")
+    sealed({0: ["a"], 1: ["b"]}, [[], []])
+    Path("a").write_text("new")
+    found, jobs = look()
+    done = itertools.count(1)
+
+    def pwrite(descriptor: int, data: bytes, offset: int) -> int:
+        number = next(done)
+        if number > (writes + 1) // 2:
+            raise KeyboardInterrupt
+        # Every other time it is killed in the middle of a write.
+        cut = len(data) // 2 if number == (writes + 1) // 2 and writes % 2 else len(data)
+        return real(descriptor, data[:cut], offset)
+
+    real = os.pwrite
+    with monkeypatch.context() as killed:
+        killed.setattr(os, "pwrite", pwrite)
+        with contextlib.suppress(KeyboardInterrupt):
+            writing.amend(jobs, proof_of({0: ["a"]}), {0: b"[5]"})
+    found = seal.look(WORDS)
+    if found.answer is None and found.path:
+        assert SealedJobs(found).touched(found) == {0}
+    Path("a").write_text("once more")
+    found = seal.look(WORDS)
+    assert found.answer is None
+    if found.path:
+        assert SealedJobs(found).touched(found) == {0}
 
 
 def test_what_was_missing_and_is_there_now_is_not_missed() -> None:

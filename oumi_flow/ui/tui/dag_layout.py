@@ -6,10 +6,9 @@ Pure. Knows names, labels and edges; not what a state is, nor how a cell is colo
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import field
 from itertools import pairwise
 
-from oumi_flow.dataclass import dataclass
+from oumi_flow.dataclass import dataclass, field
 from oumi_flow.graph import topological_order
 from oumi_flow.ui import cells
 

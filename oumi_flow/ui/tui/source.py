@@ -8,11 +8,10 @@ read is not there.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import field
 from typing import Any, Protocol
 
 from oumi_flow.board import Board
-from oumi_flow.dataclass import dataclass
+from oumi_flow.dataclass import dataclass, field
 from oumi_flow.model import Progress
 from oumi_flow.ui.tables import GpuRow, MetricRow
 
