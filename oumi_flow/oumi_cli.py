@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from oumi_flow.errors import FlowError
+from oumi_flow.hashing import blake2b
 from oumi_flow.verbs.keys import OumiKeys
 
 if TYPE_CHECKING:
@@ -200,9 +201,7 @@ def ask_keys(command: Command, cache: str | Mapping[str, str]) -> OumiKeys | Non
 
 def _stamp(command: Command, python: str) -> str:
     """Changes when another oumi is installed in the same place."""
-    import hashlib
-
-    digest = hashlib.blake2b(digest_size=8)
+    digest = blake2b(digest_size=8)
     info = _dist_info(command)
     for path in (command[0], python, str(info / "RECORD") if info else ""):
         try:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from oumi_flow.dataclass import dataclass, replace
+from oumi_flow.hashing import blake2b
 from oumi_flow.model import (
     EMPTY,
     FORMAT,
@@ -25,9 +26,6 @@ from oumi_flow.model import (
     Trace,
     Value,
 )
-
-if TYPE_CHECKING:
-    from hashlib import blake2b
 
 
 class DiskProtocol(Protocol):
@@ -438,11 +436,4 @@ def _plain(value: Any) -> Any:
 
 def _digest(value: Value) -> str:
     # File names that are no UTF-8 reach us as lone surrogates.
-    return _hash()(_text(value).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-
-
-@cache
-def _hash() -> type[blake2b]:
-    from hashlib import blake2b
-
-    return blake2b
+    return blake2b(_text(value).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

@@ -33,6 +33,7 @@ from oumi_flow.disk.walk import (
     special,
 )
 from oumi_flow.errors import FlowError
+from oumi_flow.hashing import blake2b
 from oumi_flow.model import MISSING, Counts, Evidence, FileEvidence, Stamp
 
 __all__ = ["Disk", "atomic_write", "is_glob", "is_settled", "stamp", "stamp_of", "sync_folder"]
@@ -273,8 +274,6 @@ def _bundle(kind: str, found: list[FileEvidence], known: Evidence | None) -> Evi
         and all(a is b for a, b in zip(known.files, found, strict=True))
     ):
         return known
-    from hashlib import blake2b
-
     hasher = blake2b(digest_size=16)
     for file in found:
         hasher.update(os.fsencode(file.path) + b"\0" + file.digest.encode() + b"\0")

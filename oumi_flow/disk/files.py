@@ -8,6 +8,7 @@ import time
 
 from oumi_flow.content import COARSE_NS, FINE_NS, unrest
 from oumi_flow.errors import BAD_WORKFLOW, FlowError
+from oumi_flow.hashing import blake2b
 from oumi_flow.model import Stamp
 
 # Columns of optuna's table that differ between equal studies.
@@ -50,7 +51,6 @@ def digest_table(descriptor: int) -> str:
     """The digest of optuna's table without the columns of dates and durations."""
     import csv
     import io
-    from hashlib import blake2b
 
     with open(descriptor, "rb", closefd=False) as file:
         text = file.read().decode("utf-8", "surrogateescape")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from oumi_flow.disk.files import GONE, unreadable
+from oumi_flow.hashing import blake2b
 from oumi_flow.model import Counts
 
 if TYPE_CHECKING:
@@ -130,8 +131,6 @@ def special(mode: int) -> str:
 
 def dangling(path: str) -> str:
     """What stands for the content of a link that leads nowhere: where it points to."""
-    from hashlib import blake2b
-
     try:
         target = os.readlink(path)
     except OSError:

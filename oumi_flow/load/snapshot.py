@@ -20,6 +20,7 @@ from oumi_flow import __version__
 from oumi_flow.dataclass import dataclass, fields
 from oumi_flow.disk import atomic_write, stamp
 from oumi_flow.encoding import encoder
+from oumi_flow.hashing import blake2b
 from oumi_flow.model import (
     FORMAT,
     Command,
@@ -176,8 +177,6 @@ def base_file(path: str, environ: Mapping[str, str] | None = None) -> str:
 
 def _file(path: str, environ: Mapping[str, str] | None, ending: str) -> str:
     """Where a workflow's files are kept: by the digest of its real path."""
-    from hashlib import blake2b
-
     environ = os.environ if environ is None else environ
     real = os.path.realpath(path).encode("utf-8", "surrogateescape")
     return os.path.join(_folder(environ), blake2b(real, digest_size=16).hexdigest() + ending)

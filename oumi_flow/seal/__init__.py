@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any
 
-_LAYOUT = 4
+_LAYOUT = 5
 # Variables of ours say where files, locks and GPUs are to be found.
 _OURS = "OUMI_FLOW_"
 # Bytes before each frame: its checksum and its length.

@@ -8,13 +8,13 @@ for others to say.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from oumi_flow.seal import FRAME, Look, Numbers, OtherError, decoded, numbers_of
 
-# A frame each, after the head and the parts; then one a part that says whose its files are.
-_JOBS, _ROWS, _OWNERS = 0, 1, 2
+# Jobs whose rows are in one frame: few are read, and written anew, when one of them has run.
+ROWS = 1024
 
 
 class Groups:
@@ -29,6 +29,12 @@ class Groups:
     def __getitem__(self, place: int) -> list[int]:
         start = self._ends[place - 1] if place else 0
         return self.members[start : self._ends[place]].tolist()
+
+    def __iter__(self) -> Iterator[list[int]]:
+        start, members = 0, self.members.tolist()
+        for end in self._ends.tolist():
+            yield members[start:end]
+            start = end
 
     @staticmethod
     def packed(lists: Iterable[Sequence[int]]) -> tuple[bytes, bytes]:
@@ -61,12 +67,19 @@ class SealedJobs:
             at = end
         self.head: dict[str, Any] = self._in(0)
         self.parts: int = self.head["parts"]
-        self.jobs: dict[str, Any] = self._in(self.parts + 1 + _JOBS)
+        # After the head and the parts a frame of jobs, their rows, and whose the files of each part
+        # are.
+        self.jobs: dict[str, Any] = self._in(self.parts + 1)
         self.names: list[str] = self.jobs["names"].decode("utf-8", "surrogateescape").split("\0")
         self.snapshot: Numbers = self.jobs["snapshot"]
         self.upstream = Groups(self.jobs["upstream"])
         self._downstream = Groups(self.jobs["downstream"])
         self._lines = memoryview(self.jobs["lines"]).cast("Q")
+        self.ends: Sequence[int] = memoryview(self.jobs["rows"]).cast("Q")  # of each row
+        self.first_rows = self.parts + 2
+        self.first_owners = self.first_rows + len(range(0, len(self.names), ROWS))
+        if len(self.ends) != len(self.names) or len(self.frames) != self.first_owners + self.parts:
+            raise OtherError
 
     def _in(self, frame: int) -> Any:
         data = self.frames[frame]
@@ -79,14 +92,19 @@ class SealedJobs:
 
     def owners(self, part: int) -> Groups:
         """Who looked at each file of a part. Nobody: who loaded the workflow."""
-        return Groups(self._in(self.parts + 1 + _OWNERS + part))
+        return Groups(self._in(self.first_owners + part))
 
-    def rows(self) -> tuple[bytes, memoryview]:
-        """What a plan tells of each job, as JSON with commas in between, and where each ends."""
-        text, ends = self._in(self.parts + 1 + _ROWS), memoryview(self.jobs["rows"]).cast("Q")
-        if len(ends) != len(self.names) or ends[-1] != len(text):
+    def some_rows(self, number: int) -> bytes:
+        """What a plan tells of each of `ROWS` jobs, as JSON with commas in between."""
+        found: bytes = self._in(self.first_rows + number)
+        return found
+
+    def rows(self) -> tuple[bytes, Sequence[int]]:
+        """The same of all jobs, and where each ends."""
+        text = b",".join(map(self.some_rows, range(self.first_owners - self.first_rows)))
+        if self.ends[-1] != len(text):
             raise OtherError
-        return text, ends
+        return text, self.ends
 
     def line(self, place: int) -> tuple[int, int]:
         """Where in the snapshot a job begins and ends."""

@@ -124,7 +124,7 @@ def write(words: Sequence[str], workflow: str, proof: Proof, answer: str) -> Non
 
 def _frames(head: dict[str, Any], proof: Proof) -> Iterator[bytes]:
     """A new seal, frame by frame."""
-    from oumi_flow.seal.jobs import Groups
+    from oumi_flow.seal.jobs import ROWS, Groups
 
     yield _framed(head)
     paths = list(proof.stamps)
@@ -133,7 +133,9 @@ def _frames(head: dict[str, Any], proof: Proof) -> Iterator[bytes]:
         yield _framed(_Files.of(proof, paths[at : at + _PART]).packed())
     if proof.jobs is not None:
         yield _framed(proof.jobs.packed(proof))
-        yield _framed(b",".join(proof.jobs.rows))
+        rows = proof.jobs.rows
+        for at in range(0, len(rows), ROWS):
+            yield _framed(b",".join(rows[at : at + ROWS]))
         for at in starts:
             yield _framed(Groups.packed(proof.owners.get(p, ()) for p in paths[at : at + _PART]))
 
@@ -198,12 +200,12 @@ def amend(sealed: SealedJobs, proof: Proof, rows: Mapping[int, bytes]) -> None:
         head["missing"] = sorted({*head["missing"], *proof.missing} - there)
         parts, whose = _amended(sealed, proof, rows.keys())
         head["parts"] = len(parts)
-        told, jobs["rows"] = _spliced(*sealed.rows(), rows)
+        told, jobs["rows"] = _told(sealed, rows)
         frames = [
             sealed.frames[0] if head == sealed.head else _framed(head),
             *parts,
             sealed.frames[sealed.parts + 1] if jobs == sealed.jobs else _framed(jobs),
-            _framed(told),
+            *told,
             *whose,
         ]
         if numbers_of(os.stat(sealed.path)) == sealed.stamp:
@@ -261,7 +263,7 @@ def _amended(
         for part in found
     ]
     whose = [
-        sealed.frames[sealed.parts + 3 + part]
+        sealed.frames[sealed.first_owners + part]
         if isinstance(part, int)
         else _framed(Groups.packed(part.owners))
         for part in found
@@ -302,9 +304,8 @@ class _Files:
         paths, stamps, digests = part
         numbers = memoryview(stamps).cast("Q").tolist()
         made = _Files()
-        for at, path in enumerate(paths.split(b"\0")):
-            whose: Sequence[int] = owners[at]
-            stamp: Sequence[int] = numbers[4 * at : 4 * at + 4]
+        for at, (path, whose) in enumerate(zip(paths.split(b"\0"), owners, strict=True)):
+            stamp = numbers[4 * at : 4 * at + 4]
             digest = digests[16 * at : 16 * at + 16]
             if not jobs.isdisjoint(whose):
                 name = os.fsdecode(path)
@@ -359,15 +360,39 @@ def _roomy(row: bytes) -> bytes:
     return row.ljust(-(-len(row) // _ROUND) * _ROUND)
 
 
-def _spliced(told: bytes, ends: Sequence[int], rows: Mapping[int, bytes]) -> tuple[bytes, bytes]:
+def _told(sealed: SealedJobs, rows: Mapping[int, bytes]) -> tuple[list[bytes | memoryview], bytes]:
+    """All rows, these instead of their earlier ones, as frames, and where each ends now."""
+    from array import array
+
+    from oumi_flow.seal.jobs import ROWS
+
+    frames: list[bytes | memoryview] = [*sealed.frames[sealed.first_rows : sealed.first_owners]]
+    now = array("Q", sealed.ends)
+    for number in sorted({job // ROWS for job in rows}):
+        first, following = number * ROWS, min((number + 1) * ROWS, len(now))
+        start = now[first - 1] + 1 if first else 0
+        text, ends = sealed.some_rows(number), [end - start for end in now[first:following]]
+        if len(text) != ends[-1]:
+            raise OtherError
+        those = {job - first: row for job, row in rows.items() if job // ROWS == number}
+        told, ends = _spliced(text, ends, those)
+        grown = len(told) - len(text)
+        if grown:
+            now[first:following] = array("Q", [start + end for end in ends])
+            now[following:] = array("Q", [end + grown for end in now[following:]])
+        frames[number] = _framed(told)
+    return frames, now.tobytes()
+
+
+def _spliced(
+    told: bytes, ends: Sequence[int], rows: Mapping[int, bytes]
+) -> tuple[bytes, list[int]]:
     """All rows with these instead of their earlier ones, and where each ends now.
 
     A shorter one takes the room of the earlier one.
     """
-    from array import array
-
     pieces: list[bytes] = []
-    now = array("Q", ends)
+    now = list(ends)
     start = grown = 0
     for job, following in zip(sorted(rows), [*sorted(rows)[1:], len(ends)], strict=True):
         begin = ends[job - 1] + 1 if job else 0
@@ -376,5 +401,5 @@ def _spliced(told: bytes, ends: Sequence[int], rows: Mapping[int, bytes]) -> tup
         start = ends[job]
         grown += len(row) - (start - begin)
         if grown:
-            now[job:following] = array("Q", [end + grown for end in ends[job:following]])
-    return b"".join([*pieces, told[start:]]), now.tobytes()
+            now[job:following] = [end + grown for end in ends[job:following]]
+    return b"".join([*pieces, told[start:]]), now

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from oumi_flow.disk import is_settled, stamp_of
 from oumi_flow.errors import BAD_WORKFLOW, FlowError, Locked
+from oumi_flow.hashing import blake2b
 from oumi_flow.model import FORMAT, Stamp
 from oumi_flow.store.files import Files, parse, read_bytes, read_json, to_json, told
 from oumi_flow.store.paths import Paths
@@ -289,8 +290,6 @@ def _place_of(output_dir: str) -> bytes:
 
     Not its path, which in a container may be that of another folder.
     """
-    from hashlib import blake2b
-
     parent, name = os.path.split(os.path.realpath(output_dir))
     seen = os.stat(parent)
     digest = blake2b(os.fsencode(name), digest_size=16).hexdigest()

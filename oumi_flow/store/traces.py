@@ -14,6 +14,7 @@ from typing import Any
 
 from oumi_flow.disk import stamp, stamp_of, sync_folder
 from oumi_flow.errors import FlowError
+from oumi_flow.hashing import blake2b
 from oumi_flow.model import FORMAT, Job, LastAttempt, Past, Stamp, Trace
 from oumi_flow.store.files import Files, parse, read_bytes, read_json, to_json, told
 from oumi_flow.store.paths import Paths
@@ -304,8 +305,6 @@ class Traces:
 
 
 def _checksum(body: Iterable[bytes]) -> bytes:
-    from hashlib import blake2b
-
     digest = blake2b(digest_size=16)
     for piece in body:
         digest.update(piece)

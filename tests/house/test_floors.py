@@ -19,6 +19,7 @@ PACKAGE = Path(__file__).parents[2] / "oumi_flow"
 FLOORS: dict[str, int] = {
     "__init__": 0,  # the version
     "dataclass": 0,
+    "hashing": 0,
     "pattern": 0,
     "model": 1,
     "content": 1,

@@ -13,9 +13,9 @@ import os
 import stat as modes
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from hashlib import blake2b
 
 from oumi_flow.dataclass import dataclass
+from oumi_flow.hashing import blake2b
 from oumi_flow.model import FORMAT, Trace
 from oumi_flow.pattern import pattern
 from oumi_flow.store.files import Files, parse, to_json

@@ -13,10 +13,10 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from hashlib import blake2b
 
 from oumi_flow.dataclass import dataclass
 from oumi_flow.errors import FlowError
+from oumi_flow.hashing import blake2b
 from oumi_flow.model import Trace
 from oumi_flow.store.cache import entry
 from oumi_flow.store.cache.shelves import Moved, Shelf, list_names

@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import stat as modes
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from hashlib import blake2b
 from typing import NamedTuple
 
 from oumi_flow.disk.walk import is_glob, is_ours
+from oumi_flow.hashing import blake2b
 from oumi_flow.model import Counts, Evidence, Job
 
 FOLDER = "folder"  # the job's own folder
