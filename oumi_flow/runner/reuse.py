@@ -79,7 +79,8 @@ class Reuse:
                 notes.append(f"its earlier result is not kept: {words(fault)}")
             else:
                 self._any = True
-                self._cache.make_room(trace.build_key if trace is not None else "")
+                assert trace is not None
+                self._cache.make_room(trace.build_key)
         return tuple(notes)
 
     def _vouched(self, step: Step, build_key: str) -> Trace | None:

@@ -20,9 +20,10 @@ CALL = re.compile(r"^\d+ +(\w+)\((.*)")
 FORKS = {"clone", "clone3", "fork", "vfork"}
 
 
-def calls_of(space: Space, root: Path, jobs: int) -> Counter[str]:
-    """The calls of all processes of a cold run of `jobs` small jobs."""
-    shutil.rmtree(space.root / "out", ignore_errors=True)
+def calls_of(space: Space, root: Path, jobs: int, cold: bool = True) -> Counter[str]:
+    """The calls of all processes of a run of `jobs` small jobs, cold or with all that there is."""
+    if cold:
+        shutil.rmtree(space.root / "out", ignore_errors=True)
     space.workflow(
         *(
             {
@@ -76,6 +77,19 @@ def test_a_small_job_costs_one_process_one_rename_and_no_more(space: Space, tmp_
     assert each.get("unlink", 0) == each.get("fsync", 0) == 0, each
     # None of its own: where tracing makes files slow, the workers of a run of two are six, once.
     assert many["threads"] - few["threads"] <= 6, (few, many)
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
+def test_a_job_costs_the_same_however_many_results_are_kept(space: Space, tmp_path: Path) -> None:
+    """Each job that runs again moves its earlier result to the cache, beside all the others."""
+    space.write("data.txt", "x\n")
+    calls_of(space, tmp_path, 30)
+    reads = []
+    for number in range(4):
+        space.write("data.txt", f"{number}\n")
+        reads.append(calls_of(space, tmp_path, 30, cold=False)["reads"])
+    # One look at all that are kept: two files each.
+    assert reads[3] - reads[1] <= 2 * 60 + 30, reads
 
 
 # Runs the command line, and prints what memory its end takes beyond what the run had kept.

@@ -10,13 +10,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from threading import Lock
 
 from oumi_flow.errors import FlowError
 from oumi_flow.model import Evidence, Job, Trace
 from oumi_flow.store.cache import entry, moves
 from oumi_flow.store.cache.copying import Abandoned
 from oumi_flow.store.cache.moves import Coming, Leaving
+from oumi_flow.store.cache.room import Room
 from oumi_flow.store.cache.shared import Shared
 from oumi_flow.store.cache.shelves import (
     FOLDER,
@@ -73,7 +73,7 @@ class RunCache:
         self._paths, self._files, self._max_size = paths, files, max_size
         self.folder = paths.cache
         self.shared = Shared(shared, files, max_size) if shared else None
-        self._room = Lock()
+        self._room = Room(self.folder, max_size)
         self._stuck: set[str] = set()
         self.mended = False  # there was a move that had been cut off
         self._go_on = True
@@ -153,11 +153,9 @@ class RunCache:
         leaving.begin(trace, seen.proof, seen.size, moved)
         return leaving
 
-    def make_room(self, key: str = "") -> None:
-        """Remove the least recently used entries beyond the limit; that of `key` goes last."""
-        with self._room, suppress(OSError):
-            limit = entry.limit_of(self.folder, self._max_size)
-            entry.make_room(self.folder, limit, key)
+    def make_room(self, key: str) -> None:
+        """The entry of `key` has come: remove the least recently used ones beyond the limit."""
+        self._room.make(key)
 
     # Out of the cache, into the place
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import stat as modes
-from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from oumi_flow.dataclass import dataclass
@@ -113,17 +112,12 @@ def delete(path: str) -> None:
             os.unlink(path)
 
 
-def make_room(
-    cache: str, limit: int, keep: str = "", aside: Callable[[], str] = lambda: ""
-) -> None:
-    """Remove the least recently used entries beyond `limit` bytes in all; `keep` goes last."""
-    found = sorted(_sizes(cache, keep))
-    total = sum(size for _, _, _, size in found)
-    for _, _, name, size in found:
-        if total <= limit:
-            return
-        if remove(f"{cache}/{name}", aside()):
-            total -= size
+def last_used(folder: str) -> int:
+    """Time of its last use in ns of unix time; 0 for what is torn, or not there."""
+    try:
+        return os.lstat(f"{folder}/{TRACE}").st_mtime_ns
+    except OSError:
+        return 0
 
 
 def limit_of(cache: str, max_size: int | None) -> int:
@@ -148,20 +142,6 @@ def size_of(folder: str) -> int:
             with suppress(OSError):
                 total += os.lstat(f"{place}/{name}").st_size
     return total
-
-
-def _sizes(cache: str, keep: str) -> Iterator[tuple[bool, int, str, int]]:
-    """(is to be kept, time of last use in ns, name, bytes) of every entry, torn ones first."""
-    try:
-        names = [name for name in os.listdir(cache) if is_key(name)]
-    except OSError:
-        return
-    for name in names:
-        try:
-            used = os.lstat(f"{cache}/{name}/{TRACE}").st_mtime_ns
-        except OSError:
-            used = 0
-        yield name == keep, used, name, size_of(f"{cache}/{name}")
 
 
 def _read(path: str) -> bytes:

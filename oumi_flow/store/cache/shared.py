@@ -17,6 +17,7 @@ from contextlib import suppress
 from oumi_flow.model import Trace
 from oumi_flow.store.cache import entry
 from oumi_flow.store.cache.copying import copy_all
+from oumi_flow.store.cache.room import Room
 from oumi_flow.store.cache.shelves import Moved, Shelf, list_names, survey
 from oumi_flow.store.files import Files
 
@@ -30,6 +31,8 @@ class Shared:
 
     def __init__(self, folder: str, files: Files, max_size: int | None) -> None:
         self.folder, self._files, self._max_size = folder, files, max_size
+        self._room = Room(folder, max_size, _busy_name)
+        self._is_tidy = False
 
     def holds(self, key: str) -> bool:
         return entry.is_there(f"{self.folder}/{key}")
@@ -88,13 +91,16 @@ class Shared:
         finally:
             entry.delete(making)
         self._tidy()
-        entry.make_room(self.folder, limit, trace.build_key, _busy_name)
+        self._room.make(trace.build_key)
 
     def remove(self, key: str) -> bool:
         return entry.remove(f"{self.folder}/{key}", _busy_name())
 
     def _tidy(self) -> None:
-        """Delete what killed processes were making or removing."""
+        """Delete what killed processes were making or removing, once a run."""
+        if self._is_tidy:
+            return
+        self._is_tidy = True
         for name in os.listdir(self.folder):
             if name.startswith(_BUSY) and _is_forgotten(f"{self.folder}/{name}", name):
                 entry.delete(f"{self.folder}/{name}")
