@@ -255,6 +255,7 @@ def _run(
     from oumi_flow.store.runs import register_run
     from oumi_flow.ui.brief import leftovers
 
+    executor.prepare()  # before there are threads, and libraries of the GPUs' makers
     workflow, store, base = opened.workflow, opened.store, os.getcwd()
     gpus, warnings = choose_gpus(plan, options)
     warnings += [Note(words, "warning") for words in work.unmended]

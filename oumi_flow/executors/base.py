@@ -185,6 +185,12 @@ class Executor(Protocol):
         An engine that does not answer gives `({}, False)` and changes nobody's state.
         """
 
+    def prepare(self) -> None:
+        """Attempts will come. Cheapest while the process is small and has one thread only.
+
+        Does not wait; raises nothing.
+        """
+
     def prewarm(self, warmth: Warmth) -> None:
         """Make ready to fork attempts of that `warmth`. Does not wait; raises nothing."""
 

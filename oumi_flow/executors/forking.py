@@ -27,12 +27,12 @@ from typing import Any
 from oumi_flow.executors.base import TOKEN_VARIABLE
 from oumi_flow.executors.files import slurp
 from oumi_flow.executors.hearing import CAUGHT
+from oumi_flow.executors.shown import show_variable
 from oumi_flow.executors.wire import ORDERS, REPORTS
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 _WRITERS = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)
 _PR_SET_NAME = 15  # <linux/prctl.h>
-_ENV_START = 47  # in /proc/PID/stat, counted from behind the name; proc(5)
 # Read by the interpreter, the loader and C libraries as they start, past `os.environ`; the last one
 # by whoever goes through the whole of it.
 _EARLY = (
@@ -165,7 +165,8 @@ class Reborn(BaseException):
             if os.environb.get(name) != value:
                 os.environb[name] = value
         time.tzset()
-        _show_token(self.env.get(TOKEN_VARIABLE.encode(), b""))
+        # By it a job without supervisor is found; the server was started with one as long.
+        show_variable(TOKEN_VARIABLE.encode(), self.env.get(TOKEN_VARIABLE.encode(), b""))
 
 
 def _open_descriptors() -> set[int]:
@@ -175,24 +176,6 @@ def _open_descriptors() -> set[int]:
             os.fstat(int(name))
             found.add(int(name))
     return found
-
-
-def _show_token(token: bytes) -> None:
-    """Write it to where /proc/PID/environ is read, by which a job without supervisor is found.
-
-    There the kernel shows what the server was started with: the same variable, of that length.
-    """
-    import ctypes
-
-    name = TOKEN_VARIABLE.encode() + b"="
-    block = b"\0" + slurp("/proc/self/environ")
-    at = block.find(b"\0" + name)
-    value = block[at + 1 + len(name) :].partition(b"\0")[0]
-    if at < 0 or len(value) != len(token):
-        return
-    start = int(slurp("/proc/self/stat").rpartition(b")")[2].split()[_ENV_START])
-    if start:
-        ctypes.memmove(start + at + len(name), token, len(token))
 
 
 def _seed_anew() -> None:

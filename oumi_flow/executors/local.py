@@ -17,7 +17,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 from oumi_flow.dataclass import replace
 from oumi_flow.executors.base import (
@@ -42,12 +42,13 @@ from oumi_flow.executors.orders import base_of, line_of, order_of
 from oumi_flow.executors.processes import boot_id, send_signal
 from oumi_flow.executors.server_process import ServerProcess
 from oumi_flow.executors.wire import MAX_DESCRIPTORS
+from oumi_flow.model import EMPTY
 
 _LOOK_AGAIN = 0.2  # seconds between looks at processes that no descriptor stands for
 
 
 class LocalExecutor:
-    """See base.Executor. Costs nothing until the first `submit`."""
+    """See base.Executor. Starts nothing before `prepare`, or the first `submit`."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -84,17 +85,23 @@ class LocalExecutor:
             self.wake()
         return results
 
+    def prepare(self) -> None:
+        with self._lock, contextlib.suppress(OSError):  # the first attempt will say what is wrong
+            if self._server is None:
+                self._server = self._start()
+
     def prewarm(self, warmth: Warmth) -> None:
         with self._lock:
             if self._warm is not None or self._cold:
                 return
             try:
-                self._warm = self._start(warmth, {})
+                self._warm = self._start(warmth)
+                self._warm.speak_from({})
             except OSError as error:
                 self._cold = f"{warmth.python} does not start: {error.strerror}"
 
-    def _start(self, warmth: Warmth | None, base: Mapping[str, str]) -> ServerProcess:
-        server = ServerProcess(self._report_end, base, warmth)
+    def _start(self, warmth: Warmth | None = None) -> ServerProcess:
+        server = ServerProcess(self._report_end, warmth)
         self._poller.register(server.orders, select.POLLHUP)
         return server
 
@@ -103,13 +110,13 @@ class LocalExecutor:
             return Rejected(attempt.token, "could not start: too many GPU tokens at once")
         try:
             server = self._server_of(attempt)
-            line = order_of(attempt, server.base)
+            line = order_of(attempt, server.base or EMPTY)
         except (UnicodeError, ValueError) as error:
             return Rejected(attempt.token, f"could not start: {error}")
         except OSError as error:
             return Rejected(attempt.token, f"could not start its supervisor: {error.strerror}")
         if attempt.warmth is not None and server is not self._warm:
-            line = order_of(replace(attempt, cold=self._cold), server.base)
+            line = order_of(replace(attempt, cold=self._cold), server.base or EMPTY)
         handle = Handle(
             token=attempt.token,
             job=attempt.job,
@@ -140,7 +147,9 @@ class LocalExecutor:
         if self._server is not None and self._server.is_gone():
             self._drop_server(self._server)
         if self._server is None:
-            self._server = self._start(None, base_of(attempt))
+            self._server = self._start()
+        if self._server.base is None:
+            self._server.speak_from(base_of(attempt))
         return self._server
 
     def _warmed(self, problem: str) -> None:

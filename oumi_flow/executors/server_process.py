@@ -1,12 +1,16 @@
 """The runner's end of a process that forks supervisors: starting it, telling it, leaving it.
 
-There are two kinds: one of our own Python, and one that has imported the modules of warm jobs.
+There are two kinds: one of our own Python, and one that has imported the modules of warm jobs. The
+first is a fork of the runner where that is still small and alone, since to start an interpreter
+costs as much as to run ten jobs; else it is started like the other.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import select
+import signal
 import socket
 import sys
 import time
@@ -14,35 +18,33 @@ from collections.abc import Mapping, Sequence
 
 import oumi_flow
 from oumi_flow.executors.base import TOKEN_LENGTH, TOKEN_VARIABLE, Attempt, Warmth
+from oumi_flow.executors.files import slurp
+from oumi_flow.executors.hearing import CAUGHT
 from oumi_flow.executors.orders import base_line
 from oumi_flow.executors.spawn import DEFAULTS
 from oumi_flow.executors.wire import ORDERS, REPORTS
 
 _SEND_TIMEOUT = 30.0  # seconds for a server that does not read; it is dead or stopped then
+_MOST_COPIED = 1 << 26  # bytes of memory of a runner that is forked
 _KEPT_VARIABLES = ("PATH", "TMPDIR", TOKEN_VARIABLE)  # the server needs no secrets
 
 
 class ServerProcess:
     """Our end of the process that forks supervisors."""
 
-    def __init__(
-        self,
-        report_end: socket.socket,
-        base: Mapping[str, str],
-        warmth: Warmth | None = None,
-    ) -> None:
-        """`base` is an environment to say differences from (orders.py).
-
-        Raises OSError when no process can be started.
-        """
-        self.base = base
-        self._first = base_line(base)  # goes ahead of the first order
+    def __init__(self, report_end: socket.socket, warmth: Warmth | None = None) -> None:
+        """Raises OSError when no process can be started."""
+        self.base: Mapping[str, str] | None = None  # an environment to say differences from
+        self._first = b""  # goes ahead of the first order
         self.ready = warmth is None  # else it takes no order before it says that it is
         self.held: dict[str, Attempt] = {}  # until then, by token
         self.orders, theirs = socket.socketpair()
         self.orders.settimeout(_SEND_TIMEOUT)
         try:
-            self.pid = _start(theirs, report_end, warmth)
+            if warmth is None and _is_small_and_alone():
+                self.pid = _fork(theirs, report_end)
+            else:
+                self.pid = _start(theirs, report_end, warmth)
         except OSError:
             self.orders.close()
             raise
@@ -50,6 +52,14 @@ class ServerProcess:
             theirs.close()
         self._hangup = select.poll()
         self._hangup.register(self.orders, select.POLLHUP)
+
+    def speak_from(self, base: Mapping[str, str]) -> None:
+        """Say in orders how an environment differs from this one (orders.py).
+
+        Raises UnicodeError, ValueError for text that no process can be given.
+        """
+        self._first = base_line(base)
+        self.base = base
 
     def send(self, line: bytes, descriptors: Sequence[int]) -> None:
         """Raises OSError; the server is of no use any more then."""
@@ -103,6 +113,31 @@ def _start(orders: socket.socket, reports: socket.socket, warmth: Warmth | None)
             os.close(fd)
 
 
+def _is_small_and_alone() -> bool:
+    """Whether a fork would be worth it, and safe: locks of other threads would never be opened.
+
+    A server has what its parent had for as long as it lives.
+    """
+    size = int(slurp("/proc/self/statm").split()[1]) * resource.getpagesize()
+    return size < _MOST_COPIED and len(os.listdir("/proc/self/task")) == 1
+
+
+def _fork(orders: socket.socket, reports: socket.socket) -> int:
+    """A server that is a copy of this process. Raises OSError."""
+    # Before the fork: what we have open, the run's lock too, is not to be held a moment longer.
+    from oumi_flow.executors.supervise import become_server
+
+    kept = [os.fsencode(name) for name in os.environ if _is_kept(name)]
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, CAUGHT)
+    try:
+        pid = os.fork()
+        if pid == 0:
+            become_server(orders.fileno(), reports.fileno(), kept)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    return pid
+
+
 # By import rather than by path: a program given by path is compiled at every start.
 _FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(oumi_flow.__file__)))
 
@@ -110,12 +145,12 @@ _FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(oumi_flow.__file__)))
 def _own_python() -> tuple[list[str], Mapping[str, str]]:
     program = f"import sys; sys.path.append({_FOLDER!r}); "
     program += "from oumi_flow.executors.supervise import main; main()"
-    env = {
-        name: value
-        for name, value in os.environ.items()
-        if name in _KEPT_VARIABLES or name.startswith("LD_")
-    }
+    env = {name: value for name, value in os.environ.items() if _is_kept(name)}
     return [sys.executable, "-I", "-S", "-c", program], env
+
+
+def _is_kept(name: str) -> bool:
+    return name in _KEPT_VARIABLES or name.startswith("LD_")
 
 
 def _python_of(warmth: Warmth) -> tuple[list[str], Mapping[str, str]]:

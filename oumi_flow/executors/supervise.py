@@ -1,4 +1,4 @@
-"""The server of local jobs: a small program of its own, standard library and siblings only.
+"""The server of local jobs: a small process of its own, standard library and siblings only.
 
 One single-threaded server process a run forks the supervisors of attempts (supervision.py), as many
 as there are at a time (company.py), so a job costs neither an interpreter nor, mostly, a fork. It
@@ -12,6 +12,7 @@ of, and that imports the standard library alone: every import is paid for by eve
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import gc
 import json
 import os
@@ -19,7 +20,7 @@ import select
 import signal
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from oumi_flow.executors.company import MOST_ATTEMPTS, Company, asked_to_stop, next_line
 from oumi_flow.executors.cores import Cores
@@ -219,14 +220,14 @@ class Server:
 
 def settle_in() -> Callable[..., Any]:
     """Leaves the terminal, and whatever its parent had open, alone. Returns prctl(2)."""
-    import ctypes
-
-    os.setsid()
-    for fd in (ORDERS, REPORTS):
-        os.set_inheritable(fd, False)
     for fd in [int(name) for name in os.listdir("/proc/self/fd") if int(name) > REPORTS]:
         with contextlib.suppress(OSError):
             os.close(fd)  # whatever the runner was given without being told
+    for fd in (ORDERS, REPORTS):
+        os.set_inheritable(fd, False)
+    os.setsid()
+    import ctypes
+
     prctl: Callable[..., Any] = ctypes.CDLL(None, use_errno=True).prctl
     prctl(_PR_SET_NAME, SERVER, 0, 0, 0)
     return prctl
@@ -240,6 +241,27 @@ def serve(prctl: Callable[..., Any], forge: Forge | None = None) -> None:
         gc.disable()
         gc.freeze()  # keeps the pages shared with the children
         server.serve()
+
+
+def become_server(orders: int, reports: int, kept: Collection[bytes]) -> None:
+    """As a fork of the runner. Returns never, and does nothing that the runner has still to do.
+
+    `kept` are the variables that others may see of us.
+    """
+    try:
+        null = os.open(os.devnull, os.O_RDWR)
+        # Above all targets: none of them is written over before it is read.
+        ours = [fcntl.fcntl(one, fcntl.F_DUPFD_CLOEXEC, 16) for one in (orders, reports)]
+        for source, target in zip((null, null, null, *ours), range(REPORTS + 1), strict=True):
+            os.dup2(source, target)
+        prctl = settle_in()
+        from oumi_flow.executors.shown import hide_variables, show_command
+
+        show_command(SERVER)
+        hide_variables(kept)
+        serve(prctl)
+    finally:
+        os._exit(0)
 
 
 def main() -> None:

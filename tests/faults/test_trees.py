@@ -281,6 +281,34 @@ def test_the_server_killed_costs_no_job(space: Space) -> None:
     assert space.ran() == ["a", "b"]
 
 
+def test_a_server_is_no_copy_of_its_runner(space: Space) -> None:
+    """It is forked from there: with another name, without its variables, and with nothing open."""
+    space.workflow(space.job("a", "touch up; while [ ! -e go ]; do sleep 0.02; done"))
+    process = space.start("run", "workflow.yaml", "--no-tui", API_TOKEN="tell-nobody")
+    wait_for(lambda: space.exists("up"), "a runs")
+    ours = {
+        pid: Path(f"/proc/{pid}/comm").read_text().strip()
+        for pid in processes.descendants(process.pid)
+        if "oumi-flow" in Path(f"/proc/{pid}/comm").read_text()
+    }
+    assert sorted(ours.values()) == ["oumi-flow-job", "oumi-flow-serve"]
+    for pid, name in ours.items():
+        folder = Path(f"/proc/{pid}")
+        assert (folder / "cmdline").read_bytes().strip(b"\0") == b"oumi-flow-serve"
+        shown = dict(
+            pair.split(b"=", 1) for pair in (folder / "environ").read_bytes().split(b"\0") if pair
+        )
+        assert shown.keys() <= {b"PATH", b"TMPDIR", b"LD_LIBRARY_PATH"}
+        assert os.getsid(pid) == pid != os.getsid(process.pid)
+        held = {os.readlink(each) for each in (folder / "fd").iterdir()}
+        names = {each for each in held if each.startswith("/") and "cgroup" not in each}
+        # A supervisor holds the log and the state folder of its job.
+        theirs = {each for each in names if name == "oumi-flow-job" and "/out/a" in each}
+        assert names - theirs == {"/dev/null"}
+    space.write("go", "")
+    assert finish(process).code == 0
+
+
 # terminals
 
 

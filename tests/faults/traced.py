@@ -32,10 +32,14 @@ CALLS = (
     "pidfd_send_signal,setsid,exit_group"
 )
 _PR_SET_PTRACER, _ANYBODY = 0x59616D61, -1  # <linux/prctl.h>: where only parents may trace
-_WAIT = (
-    "import time\n"
-    "while 'TracerPid:\\t0\\n' in open('/proc/self/status').read(): time.sleep(0.001)\n"
-)
+_WAIT = """
+def is_alone():
+    with open("/proc/self/status") as file:
+        return "TracerPid:\\t0\\n" in file.read()
+import time
+while is_alone():
+    time.sleep(0.001)
+"""
 
 # What the server opens to get going would be counted before what its supervisors do.
 _AT_FIRST_FORK = """
@@ -43,7 +47,7 @@ import os
 def fork(fork=os.fork, words={words!r}, wait={wait!r}):
     os.fork = fork
     os.posix_spawnp("strace", [*words, str(os.getpid())], os.environ, setsigmask=())
-    exec(wait)
+    exec(wait, {{}})
     return fork()
 os.fork = fork
 """
@@ -99,9 +103,10 @@ class Tracer:
         threading.Thread.run = traced  # type: ignore[method-assign, assignment]
 
     def watch_server(self) -> None:
-        spawn = os.posix_spawn
+        """The first is a fork of ours; one after it, once there are threads, is started."""
+        spawn, fork = os.posix_spawn, os.fork
 
-        def traced(path: Any, argv: Any, env: Any, **more: Any) -> int:
+        def spawned(path: Any, argv: Any, env: Any, **more: Any) -> int:
             if "supervise" not in argv[-1]:
                 return spawn(path, argv, env, **more)
             if self.role == "server":
@@ -109,11 +114,27 @@ class Tracer:
                 self.attach("server", pid)
                 return pid
             if self.wants("supervisors"):
-                words = [*self.strace("supervisors"), "-f", "-b", "execve", "-p"]
-                argv = [*argv[:-1], _AT_FIRST_FORK.format(words=words, wait=_WAIT) + argv[-1]]
+                argv = [*argv[:-1], self.at_first_fork() + argv[-1]]
             return spawn(path, argv, env, **more)
 
-        os.posix_spawn = traced
+        def forked() -> int:
+            pid = fork()
+            if pid > 0:
+                if self.role == "server":
+                    self.attach("server", pid)
+                return pid
+            os.posix_spawn, os.fork = spawn, fork
+            if self.role == "server":
+                exec(_WAIT, {})
+            elif self.wants("supervisors"):
+                exec(self.at_first_fork(), {})
+            return pid
+
+        os.posix_spawn, os.fork = spawned, forked
+
+    def at_first_fork(self) -> str:
+        words = [*self.strace("supervisors"), "-f", "-b", "execve", "-p"]
+        return _AT_FIRST_FORK.format(words=words, wait=_WAIT)
 
 
 def use_one_worker() -> None:

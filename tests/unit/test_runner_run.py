@@ -159,6 +159,8 @@ class InProcess:
     def check(self) -> list[str]:
         return []
 
+    def prepare(self) -> None: ...
+
     def prewarm(self, warmth: Warmth) -> None: ...
 
     def submit(self, attempts: Sequence[Attempt]) -> list[Submitted]:
