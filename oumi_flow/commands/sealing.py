@@ -35,6 +35,7 @@ from oumi_flow.model import (
 )
 from oumi_flow.planner import medians, time_of
 from oumi_flow.seal import writing
+from oumi_flow.seal.amending import amend
 from oumi_flow.store import STATE
 from oumi_flow.ui.brief import no_op
 
@@ -87,7 +88,7 @@ def _amend(plan: Plan, opened: Opened, part: Part, options: argparse.Namespace) 
             place = part.places[step.job.name]
             looks.made(step, place, plan.refreshed.get(step.job.name))
             told[place] = _told(step)
-    writing.amend(part.sealed, looks.proof, told)
+    amend(part.sealed, looks.proof, told)
 
 
 def _seal_whole(

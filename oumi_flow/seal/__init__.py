@@ -300,7 +300,7 @@ def _only_touched(moved: list[Moved], seal: str) -> bool:
         finally:
             os.close(descriptor)
     if settled:  # whatever changes them from now on will show in their stamps
-        from oumi_flow.seal.writing import renew
+        from oumi_flow.seal.amending import renew
 
         renew(seal, moved)
     return True

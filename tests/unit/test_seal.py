@@ -14,7 +14,7 @@ import pytest
 
 from oumi_flow import seal
 from oumi_flow.content import digest_content, unrest
-from oumi_flow.seal import writing
+from oumi_flow.seal import amending, writing
 from oumi_flow.seal.jobs import SealedJobs
 
 WORDS = ["run", "workflow.yaml"]
@@ -104,7 +104,7 @@ def test_what_was_judged_is_new_and_the_rest_as_it_was() -> None:
     Path("shared").write_text("new")
     Path("folder/y").write_text("new")
     Path("c").write_text("c")
-    writing.amend(jobs, proof_of({0: ["a", "c", "shared", "folder", "folder/y"]}), {0: b"[9]"})
+    amending.amend(jobs, proof_of({0: ["a", "c", "shared", "folder", "folder/y"]}), {0: b"[9]"})
     assert touched() == {0, 1}
     found, jobs = look()
     assert [file.path for file in found.moved] == [b"shared"]
@@ -121,7 +121,7 @@ def test_amended_again_and_again_it_holds() -> None:
         Path(f"in{job}").write_text(f"new {job} {time.monotonic_ns()}")
         found, them = look()
         assert them.touched(found) == {job}
-        writing.amend(them, proof_of({job: [f"in{job}"]}), {job: b"[%d]" % (job * 1000)})
+        amending.amend(them, proof_of({job: [f"in{job}"]}), {job: b"[%d]" % (job * 1000)})
         assert seal.look(WORDS).answer == "done"
     Path("in0").unlink()
     assert rows_of(look()[1]) == [[job * 1000] for job in jobs]
@@ -137,14 +137,14 @@ def test_one_job_is_amended_where_it_lies() -> None:
     file, size = os.stat(path).st_ino, os.stat(path).st_size
     for number, job in enumerate((0, 1500, 2999)):
         Path(f"in/{job}").write_text(f"new {number}")
-        writing.amend(look()[1], proof_of({job: [f"in/{job}"]}), {job: b"[%d]" % number})
+        amending.amend(look()[1], proof_of({job: [f"in/{job}"]}), {job: b"[%d]" % number})
         assert seal.look(WORDS).answer == "done"
     assert (os.stat(path).st_ino, os.stat(path).st_size) == (file, size)
     Path("in/7").unlink()
     found = rows_of(look()[1])
     assert [found[job] for job in (0, 1, 1500, 2999)] == [[0], [1], [1], [2]]
     # A row for which there is no room moves all the others.
-    writing.amend(look()[1], proof_of({7: ["in/8"]}), {7: b"[%d]" % 10**40})
+    amending.amend(look()[1], proof_of({7: ["in/8"]}), {7: b"[%d]" % 10**40})
     Path("in/9").unlink()
     found = rows_of(look()[1])
     assert [found[job] for job in (6, 7, 8, 2999)] == [[6], [10**40], [8], [2]]
@@ -174,7 +174,7 @@ def test_killed_while_it_is_amended_no_stale_job_is_up_to_date(
     with monkeypatch.context() as killed:
         killed.setattr(os, "pwrite", pwrite)
         with contextlib.suppress(KeyboardInterrupt):
-            writing.amend(jobs, proof_of({0: ["a"]}), {0: b"[5]"})
+            amending.amend(jobs, proof_of({0: ["a"]}), {0: b"[5]"})
     found = seal.look(WORDS)
     if found.answer is None and found.path:
         assert SealedJobs(found).touched(found) == {0}
@@ -194,7 +194,7 @@ def test_what_was_missing_and_is_there_now_is_not_missed() -> None:
     Path("a").write_text("new")
     _, jobs = look()
     Path("b").write_text("b")
-    writing.amend(jobs, proof_of({0: ["a", "b"]}), {0: b"[0]"})
+    amending.amend(jobs, proof_of({0: ["a", "b"]}), {0: b"[0]"})
     assert seal.look(WORDS).answer == "done"
 
 
@@ -275,14 +275,14 @@ def test_newer_stamps_are_of_the_content_that_was_sealed(monkeypatch: pytest.Mon
         now = seal.numbers_of(os.stat("a"))
         for file in moved:
             file.now = now
-        writing_renew(path, moved)
+        amending_renew(path, moved)
 
-    writing_renew = writing.renew
+    amending_renew = amending.renew
     seal_content("one")
     os.utime("a")
     settled("a")
     with monkeypatch.context() as held_up:
-        held_up.setattr(writing, "renew", renew)
+        held_up.setattr(amending, "renew", renew)
         assert seal.look(WORDS).answer == "one"
     assert seal.look(WORDS).answer is None
 
@@ -302,7 +302,7 @@ def test_what_is_no_part_any_more_is_not_written_to() -> None:
         whole[:body] + bytes(len(whole) - body),
     ):
         path.write_bytes(other)
-        writing.renew(str(path), [moved])
+        amending.renew(str(path), [moved])
         assert path.read_bytes() == other
 
 
@@ -313,7 +313,7 @@ def test_one_that_was_sealed_anew_meanwhile_is_left_alone() -> None:
     _, jobs = look()
     sealed({0: ["a"]}, [[]])
     before = Path(seal.place("workflow.yaml", WORDS)).read_bytes()
-    writing.amend(jobs, proof_of({0: ["a"]}), {0: b"[5]"})
+    amending.amend(jobs, proof_of({0: ["a"]}), {0: b"[5]"})
     assert Path(seal.place("workflow.yaml", WORDS)).read_bytes() == before
 
 
