@@ -34,7 +34,8 @@ DRY = (*RUN, "--dry-run")
 DOOR = {"oumi_flow", "oumi_flow.cli"}
 SEAL = DOOR | {"oumi_flow.seal", "zlib"}
 SEAL_OF_RUN = SEAL | {"fcntl"}  # whether nobody holds the lock, for when something has moved
-TOUCHED = SEAL_OF_RUN | {"oumi_flow.content", "oumi_flow.seal.writing", "blake3", "blake3.blake3"}
+TOUCHED = SEAL_OF_RUN | {"oumi_flow.content", "blake3", "blake3.blake3"}
+TOUCHED |= {"oumi_flow.seal.writing", "oumi_flow.seal.amending"}
 
 
 @dataclass
