@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from oumi_flow import identity
 from oumi_flow.events import Event, Planned, Row, RunStarted
 from oumi_flow.model import Plan, Step, Workflow
 
@@ -35,21 +36,14 @@ class _Slots(NamedTuple):
 
 def run_started(run_id: str, workflow: Workflow, asked: Asked) -> RunStarted:
     """The first event of a run of this process."""
-    import getpass
-    import socket
-
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a user id without a name, as in containers
-        user = str(os.getuid())
     return RunStarted(
         run_id=run_id,
         workflow=workflow.name,
         path=workflow.path,
         output_dir=workflow.output_dir,
         pid=os.getpid(),
-        host=socket.gethostname(),
-        user=user,
+        host=identity.host(),
+        user=identity.user(),
         max_parallel=asked.max_parallel,
         gpus=asked.gpus,
         cost_per_gpu_hour=workflow.cost_per_gpu_hour,

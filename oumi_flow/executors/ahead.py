@@ -15,7 +15,6 @@ import fcntl
 import json
 import os
 import select
-import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +24,7 @@ from typing import Any
 from oumi_flow.executors.forking import Forge, Reborn
 from oumi_flow.executors.supervise import serve, settle_in
 from oumi_flow.executors.wire import ORDERS, REPORTS
+from oumi_flow.sockets import socket
 
 
 def main(modules: Sequence[str], cwd: str) -> None:
@@ -153,6 +153,6 @@ def _ended_by_hangup() -> Iterator[None]:
 
 def _tell(problem: str) -> None:
     """That orders may come, or why none should."""
-    reports = socket.socket(fileno=os.dup(REPORTS))
-    with contextlib.suppress(OSError), reports:
+    reports = socket(fileno=os.dup(REPORTS))
+    with contextlib.suppress(OSError), contextlib.closing(reports):
         reports.send(json.dumps({"warm": problem}).encode())

@@ -12,13 +12,12 @@ import contextlib
 import os
 import select
 import signal
-import socket
 import time
 from collections.abc import Sequence
 
 from oumi_flow.executors.hearing import STOPPERS, drain
 from oumi_flow.executors.processes import send_signal
-from oumi_flow.executors.wire import MAX_DESCRIPTORS
+from oumi_flow.sockets import MSG_DONTWAIT, recv_fds, send_fds, socket
 
 MOST_ATTEMPTS = 500  # of one supervisor, so that nothing can pile up in it
 _MOST_FREE = 16
@@ -33,7 +32,7 @@ class _Member:
 
     __slots__ = ("asked", "channel", "pid", "token")
 
-    def __init__(self, pid: int, channel: socket.socket, token: str) -> None:
+    def __init__(self, pid: int, channel: socket, token: str) -> None:
         self.pid = pid
         self.channel = channel
         self.token = token  # of the attempt that it looks after; "" for none
@@ -51,7 +50,7 @@ class Company:
 
     # the server's
 
-    def hire(self, pid: int, channel: socket.socket, token: str) -> None:
+    def hire(self, pid: int, channel: socket, token: str) -> None:
         """A new supervisor, at work already."""
         self._members[pid] = self._busy[token] = _Member(pid, channel, token)
 
@@ -66,7 +65,7 @@ class Company:
         while self._free and len(line) <= _LONGEST_LINE:
             member = self._free.pop()
             try:
-                socket.send_fds(member.channel, [line], descriptors, socket.MSG_DONTWAIT)
+                send_fds(member.channel, line, descriptors, MSG_DONTWAIT)
             except OSError:  # gone, though we have not heard of it yet
                 member.channel.close()
                 continue
@@ -143,7 +142,7 @@ class Company:
         os.write(self._freeing, os.getpid().to_bytes(_PID, "little"))
 
 
-def next_line(channel: socket.socket, wakeup: int) -> tuple[bytes, list[int]] | None:
+def next_line(channel: socket, wakeup: int) -> tuple[bytes, list[int]] | None:
     """Wait for another attempt: its order and descriptors. None: the supervisor is to leave."""
     poller = select.poll()
     poller.register(channel, select.POLLIN)
@@ -152,9 +151,7 @@ def next_line(channel: socket.socket, wakeup: int) -> tuple[bytes, list[int]] | 
         ready = {fd for fd, _ in poller.poll()}
         # The order first: a signal that came with it is for that attempt.
         if channel.fileno() in ready:
-            line, descriptors, _, _ = socket.recv_fds(
-                channel, _LONGEST_LINE, MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
-            )
+            line, descriptors = recv_fds(channel, _LONGEST_LINE)
             return (line, descriptors) if line else None
         if asked_to_stop(wakeup):
             # An order that came meanwhile has nobody else; the signal was not for it.

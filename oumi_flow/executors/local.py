@@ -13,7 +13,6 @@ import json
 import os
 import select
 import signal
-import socket
 import sys
 import threading
 import time
@@ -41,8 +40,8 @@ from oumi_flow.executors.leftovers import stop_bereft, stop_leftovers
 from oumi_flow.executors.orders import base_of, line_of, order_of
 from oumi_flow.executors.processes import boot_id, send_signal
 from oumi_flow.executors.server_process import ServerProcess
-from oumi_flow.executors.wire import MAX_DESCRIPTORS
 from oumi_flow.model import EMPTY
+from oumi_flow.sockets import MAX_DESCRIPTORS, packets
 
 _LOOK_AGAIN = 0.2  # seconds between looks at processes that no descriptor stands for
 
@@ -60,7 +59,7 @@ class LocalExecutor:
         self._ended: dict[str, Exit] = {}  # not told yet
         self._asked: dict[str, int] = {}  # token -> strongest signal sent
         self._poller = select.poll()
-        self._reports, self._report_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._reports, self._report_end = packets()
         self._reports.setblocking(False)
         self._woken, self._waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._poller.register(self._reports, select.POLLIN)

@@ -11,7 +11,6 @@ import os
 import resource
 import select
 import signal
-import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -23,6 +22,7 @@ from oumi_flow.executors.hearing import CAUGHT
 from oumi_flow.executors.orders import base_line
 from oumi_flow.executors.spawn import DEFAULTS
 from oumi_flow.executors.wire import ORDERS, REPORTS
+from oumi_flow.sockets import send_fds, socket, stream
 
 _SEND_TIMEOUT = 30.0  # seconds for a server that does not read; it is dead or stopped then
 _MOST_COPIED = 1 << 26  # bytes of memory of a runner that is forked
@@ -32,13 +32,13 @@ _KEPT_VARIABLES = ("PATH", "TMPDIR", TOKEN_VARIABLE)  # the server needs no secr
 class ServerProcess:
     """Our end of the process that forks supervisors."""
 
-    def __init__(self, report_end: socket.socket, warmth: Warmth | None = None) -> None:
+    def __init__(self, report_end: socket, warmth: Warmth | None = None) -> None:
         """Raises OSError when no process can be started."""
         self.base: Mapping[str, str] | None = None  # an environment to say differences from
         self._first = b""  # goes ahead of the first order
         self.ready = warmth is None  # else it takes no order before it says that it is
         self.held: dict[str, Attempt] = {}  # until then, by token
-        self.orders, theirs = socket.socketpair()
+        self.orders, theirs = stream()
         self.orders.settimeout(_SEND_TIMEOUT)
         try:
             if warmth is None and _is_small_and_alone():
@@ -66,7 +66,7 @@ class ServerProcess:
         line, self._first = self._first + line, b""
         sent = 0
         if descriptors:
-            sent = socket.send_fds(self.orders, [line], list(descriptors))
+            sent = send_fds(self.orders, line, descriptors)
         self.orders.sendall(line[sent:])
 
     def is_gone(self) -> bool:
@@ -87,7 +87,7 @@ class ServerProcess:
             pause = min(0.05, pause * 2)
 
 
-def _start(orders: socket.socket, reports: socket.socket, warmth: Warmth | None) -> int:
+def _start(orders: socket, reports: socket, warmth: Warmth | None) -> int:
     import fcntl
 
     # Source descriptors above all targets: no dup2 can overwrite one, none is its own target.
@@ -122,7 +122,7 @@ def _is_small_and_alone() -> bool:
     return size < _MOST_COPIED and len(os.listdir("/proc/self/task")) == 1
 
 
-def _fork(orders: socket.socket, reports: socket.socket) -> int:
+def _fork(orders: socket, reports: socket) -> int:
     """A server that is a copy of this process. Raises OSError."""
     # Before the fork: what we have open, the run's lock too, is not to be held a moment longer.
     from oumi_flow.executors.supervise import become_server

@@ -18,7 +18,6 @@ import json
 import os
 import select
 import signal
-import socket
 from collections import deque
 from collections.abc import Callable, Collection
 
@@ -28,7 +27,9 @@ from oumi_flow.executors.hearing import CAUGHT, drain, hear_signals, noticed
 from oumi_flow.executors.memory_killer import MemoryKiller
 from oumi_flow.executors.processes import SERVER, SUPERVISOR, boot_id
 from oumi_flow.executors.supervision import Supervision
-from oumi_flow.executors.wire import MAX_DESCRIPTORS, ORDERS, REPORTS, to_bytes
+from oumi_flow.executors.wire import ORDERS, REPORTS, to_bytes
+from oumi_flow.identity import host
+from oumi_flow.sockets import MSG_DONTWAIT, packets, recv_fds, socket
 
 TYPE_CHECKING = False  # an import that is an eighth of the server's start
 if TYPE_CHECKING:
@@ -44,8 +45,8 @@ class Server:
 
     def __init__(
         self,
-        orders: socket.socket,
-        reports: socket.socket,
+        orders: socket,
+        reports: socket,
         prctl: Callable[..., Any],
         killer: MemoryKiller,
         forge: Forge | None = None,
@@ -57,7 +58,7 @@ class Server:
         self.forge = forge
         self.cores = Cores()
         self.boot = boot_id()
-        self.host = socket.gethostname()
+        self.host = host()
         for number in CAUGHT:  # none of them ends us: the closed socket does
             signal.signal(number, noticed)
         self.wakeup = hear_signals()
@@ -95,9 +96,7 @@ class Server:
         return 1000 if self.company.is_busy else None
 
     def _take_orders(self) -> bool:
-        data, descriptors, _, _ = socket.recv_fds(
-            self.orders, 1 << 16, MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
-        )
+        data, descriptors = recv_fds(self.orders, 1 << 16)
         if not data:
             return False
         self.descriptors += descriptors
@@ -120,11 +119,11 @@ class Server:
 
     def _fork(self, order: dict[str, Any], descriptors: list[int]) -> None:
         token: str = order["token"]
-        ends: tuple[socket.socket, ...] = ()
+        ends: tuple[socket, ...] = ()
         # Signals wait until the child has its own way of hearing them.
         signal.pthread_sigmask(signal.SIG_BLOCK, CAUGHT)
         try:
-            ends = channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            ends = channel, theirs = packets()
             pid = os.fork()
         except OSError as error:
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -140,7 +139,7 @@ class Server:
             self.company.hire(pid, channel, token)
 
     def _become_supervisor(
-        self, order: dict[str, Any], descriptors: list[int], channel: socket.socket
+        self, order: dict[str, Any], descriptors: list[int], channel: socket
     ) -> None:
         """Returns never. A job that is forked from here leaves by what `Forge.start` raises."""
         status, pid = 1, os.getpid()
@@ -210,7 +209,7 @@ class Server:
         """Never wait for the runner here: it may be waiting for us."""
         while self.unsaid:
             try:
-                self.reports.send(self.unsaid[0], socket.MSG_DONTWAIT)
+                self.reports.send(self.unsaid[0], MSG_DONTWAIT)
             except BlockingIOError:
                 return
             except OSError:
@@ -235,8 +234,8 @@ def settle_in() -> Callable[..., Any]:
 
 def serve(prctl: Callable[..., Any], forge: Forge | None = None) -> None:
     """Until the runner has closed its end."""
-    orders = socket.socket(fileno=ORDERS)
-    with socket.socket(fileno=REPORTS) as reports:
+    orders = socket(fileno=ORDERS)
+    with contextlib.closing(socket(fileno=REPORTS)) as reports:
         server = Server(orders, reports, prctl, MemoryKiller(), forge)
         gc.disable()
         gc.freeze()  # keeps the pages shared with the children

@@ -18,7 +18,6 @@ packets are lines of orders; when that closes, it leaves.
 from __future__ import annotations
 
 ORDERS, REPORTS = 3, 4  # the server's descriptors
-MAX_DESCRIPTORS = 253  # what the kernel lets travel in one message (SCM_MAX_FD)
 
 
 def to_bytes(text: str) -> bytes:

@@ -6,7 +6,6 @@ Changes nothing of our own process. Secret values exist here and in the child on
 from __future__ import annotations
 
 import os
-import socket
 import sys
 from collections.abc import Mapping
 
@@ -83,6 +82,8 @@ class Children:
 
 def free_port() -> int:
     """A TCP port that nobody listens on right now."""
+    import socket  # few jobs want one
+
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -12,18 +12,17 @@ from __future__ import annotations
 import errno
 import os
 import time
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from contextlib import closing, suppress
+from typing import Any
 
+from oumi_flow import identity
 from oumi_flow.disk import is_settled, stamp_of
 from oumi_flow.errors import BAD_WORKFLOW, FlowError, Locked
 from oumi_flow.hashing import blake2b
 from oumi_flow.model import FORMAT, Stamp
+from oumi_flow.sockets import AF_UNIX, SO_PEERCRED, SOCK_STREAM, SOL_SOCKET, socket
 from oumi_flow.store.files import Files, parse, read_bytes, read_json, to_json, told
 from oumi_flow.store.paths import Paths
-
-if TYPE_CHECKING:
-    from socket import socket
 
 # Who merely looks whether the lock is held takes it for a moment; that long we try again.
 _PATIENCE_S = 0.3
@@ -139,10 +138,8 @@ class RunLock:
                     os.close(descriptor)
 
     def _take_place(self) -> None:
-        from socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket
-
         # In the abstract namespace: no file, nothing to clean up, gone with its holder.
-        place = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
+        place = socket(AF_UNIX, SOCK_STREAM)
         name = b""
         try:
             name = _place_of(self._paths.output_dir)
@@ -206,19 +203,12 @@ class RunLock:
         self._files.write_json(self._paths.owner, {"workflow": name, "path": here})
 
     def _sign(self, descriptor: int, run_id: str, name: str, path: str) -> None:
-        import getpass
-        import socket
-
-        try:
-            user = getpass.getuser()
-        except (KeyError, OSError):  # a user id without a name, as in containers
-            user = str(os.getuid())
         text = to_json(
             {
                 "format": FORMAT,
                 "pid": os.getpid(),
-                "host": socket.gethostname(),
-                "user": user,
+                "host": identity.host(),
+                "user": identity.user(),
                 "run_id": run_id,
                 "workflow": name,
                 "path": path,
@@ -299,23 +289,13 @@ def _place_of(output_dir: str) -> bytes:
 def _peer(name: bytes) -> dict[str, Any]:
     """What the kernel says of the process that listens at that name."""
     import struct
-    from socket import AF_UNIX, SO_PEERCRED, SOCK_STREAM, SOL_SOCKET, gethostname, socket
 
-    with suppress(OSError), socket(AF_UNIX, SOCK_STREAM) as peer:
+    with suppress(OSError), closing(socket(AF_UNIX, SOCK_STREAM)) as peer:
         peer.setblocking(False)
         peer.connect(name)
         pid, user, _ = struct.unpack("3i", peer.getsockopt(SOL_SOCKET, SO_PEERCRED, 12))
-        return {"pid": pid, "user": _user_name(user), "host": gethostname()}
+        return {"pid": pid, "user": identity.user_of(user), "host": identity.host()}
     return {}
-
-
-def _user_name(number: int) -> str:
-    import pwd
-
-    try:
-        return pwd.getpwuid(number).pw_name
-    except KeyError:  # as in containers
-        return str(number)
 
 
 def _relative(path: str, output_dir: str) -> str:

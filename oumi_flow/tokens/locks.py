@@ -14,6 +14,7 @@ import os
 import stat
 import time
 
+from oumi_flow import identity
 from oumi_flow.dataclass import dataclass
 from oumi_flow.errors import FlowError
 
@@ -192,12 +193,7 @@ def is_locked(path: str) -> bool:
 
 def user_name() -> str:
     """Of this process; its number where it has no name."""
-    import pwd
-
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return str(os.geteuid())
+    return identity.user_of(os.geteuid())
 
 
 def file_system(path: str) -> str:

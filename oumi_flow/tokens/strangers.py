@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
+from oumi_flow import identity
 from oumi_flow.errors import FlowError
 from oumi_flow.tokens.gpus import Gpu, survey
 
@@ -115,16 +116,11 @@ def _computes(pid: int) -> bool:
 
 def _who(pid: int) -> str:
     """` (python, user bob)`, as far as we may know."""
-    import pwd
-
     try:
         with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
             words = [file.read().strip()]
         owner = os.stat(f"/proc/{pid}").st_uid
     except OSError:
         return ""
-    try:
-        words.append(f"user {pwd.getpwuid(owner).pw_name}")
-    except KeyError:
-        words.append(f"user {owner}")
+    words.append(f"user {identity.user_of(owner)}")
     return f" ({', '.join(words)})"

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from oumi_flow import identity
 from oumi_flow.model import Trace
 from oumi_flow.store.cache import entry
 from oumi_flow.store.cache.copying import copy_all
@@ -107,12 +107,12 @@ class Shared:
 
 
 def _busy_name() -> str:
-    return f"{_BUSY}{os.getpid()}-{os.urandom(6).hex()}-{socket.gethostname()}"
+    return f"{_BUSY}{os.getpid()}-{os.urandom(6).hex()}-{identity.host()}"
 
 
 def _is_forgotten(path: str, name: str) -> bool:
     pid, _, rest = name.removeprefix(_BUSY).partition("-")
-    if rest.partition("-")[2] == socket.gethostname() and pid.isdigit():
+    if rest.partition("-")[2] == identity.host() and pid.isdigit():
         try:
             os.kill(int(pid), 0)
         except ProcessLookupError:
