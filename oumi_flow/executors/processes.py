@@ -117,16 +117,19 @@ def boot_id() -> str:
     return slurp("/proc/sys/kernel/random/boot_id").decode().strip()
 
 
-def descendants(root: int) -> set[int]:
-    """Pids below `root`, zombies included. May miss what is forked while we look."""
-    found: set[int] = set()
+def descendants(root: int) -> list[int]:
+    """Pids below `root`, parents before their children, zombies included.
+
+    May miss what is forked while we look.
+    """
+    found: dict[int, None] = {}
     todo = [root]
     while todo:
         for child in _children(todo.pop()):
             if child not in found:
-                found.add(child)
+                found[child] = None
                 todo.append(child)
-    return found
+    return list(found)
 
 
 def _children(pid: int) -> list[int]:

@@ -343,8 +343,12 @@ class Supervision:
                 self._ask_to_stop()
 
     def _ask_to_stop(self) -> None:
-        """SIGTERM to everybody there is now; what they start to tidy up is let be until the end."""
-        tree = descendants(os.getpid()) | descendants(os.getpid())
+        """SIGTERM to everybody there is now; what they start to tidy up is let be until the end.
+
+        Parents first: a shell that heard of its child's end before its own would, under `set -e`,
+        take it for a failure and leave without its trap.
+        """
+        tree = dict.fromkeys(descendants(os.getpid()) + descendants(os.getpid()))
         for pid in tree:
             send_signal(pid, signal.SIGTERM)
         for pid in tree:

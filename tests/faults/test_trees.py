@@ -544,3 +544,21 @@ def test_a_detached_run_outlives_whoever_started_it(space: Space) -> None:
     assert result.code == 0, result.text
     assert not lives(int(space.read("pids")))
     wait_for(lambda: "cancelled" in space.command("status", run_id[0].decode()).out, "its end")
+
+
+def test_who_is_stopped_hears_of_it_before_his_child_does() -> None:
+    """A shell under `set -e` whose child failed first would leave without its trap."""
+    nest = ["bash", "-c", 'bash -c "sleep 1000; :"; :']
+    tops = [subprocess.Popen(nest, start_new_session=True) for _ in range(32)]
+
+    def pairs() -> list[list[int]]:
+        return [processes.descendants(top.pid) for top in tops]
+
+    try:
+        wait_for(lambda: all(len(pair) == 2 for pair in pairs()), "all are up")
+        for shell, child in pairs():
+            assert processes.descendants(shell) == [child]
+    finally:
+        for top in tops:
+            os.killpg(top.pid, signal.SIGKILL)
+            top.wait()
