@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any
 
-_LAYOUT = 5
+_LAYOUT = 6
 # Variables of ours say where files, locks and GPUs are to be found.
 _OURS = "OUMI_FLOW_"
-# Bytes before each frame: its checksum and its length.
-FRAME = 16
+# Bytes that stand for a frame in the index of a seal: its checksum and its length.
+ENTRY = 16
 MASK = (1 << 64) - 1
 UNKNOWN = bytes(16)  # instead of a digest
 # More than this has not just been touched, or is not worth to be told apart.
@@ -40,12 +40,12 @@ Numbers = tuple[int, int, int, int]  # a stamp: size, mtime, ctime, inode, each 
 class Moved:
     """A file that is not as it was: its part of the seal, and its place there."""
 
-    __slots__ = ("digest", "now", "offset", "part", "path", "place")
+    __slots__ = ("digest", "now", "part", "path", "place")
 
     def __init__(
-        self, part: int, offset: int, place: int, path: bytes, digest: bytes, now: Numbers | None
+        self, part: int, place: int, path: bytes, digest: bytes, now: Numbers | None
     ) -> None:
-        self.part, self.offset, self.place = part, offset, place
+        self.part, self.place = part, place
         self.path, self.digest = path, digest
         self.now = now  # its stamp; None: it is gone
 
@@ -53,12 +53,12 @@ class Moved:
 class Look:
     """What came of looking at all that a seal names."""
 
-    __slots__ = ("answer", "began_ns", "flags", "folders", "lock", "moved", "path", "seal")
+    __slots__ = ("answer", "began_ns", "flags", "folders", "index", "lock", "moved", "path")
 
     def __init__(self) -> None:
         self.answer: str | None = None  # as last time: nothing has moved
         self.path = ""  # of the seal, if nothing has moved but `moved` and `folders`
-        self.seal: Numbers | None = None  # its stamp
+        self.index = b""  # of the seal: by that it is known again
         self.flags: dict[str, Any] = {}  # of the command line, by name, as they were parsed
         self.began_ns = 0  # unix time; nothing was looked at before
         self.lock: Numbers | None = None  # of the run lock's file, which nobody held then
@@ -83,17 +83,17 @@ def look(words: "Sequence[str]") -> Look:
         path = place(workflow, words)  # the folder that we are in may be gone
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         with open(descriptor, "rb", buffering=0) as file:
-            found.seal = numbers_of(os.fstat(descriptor))
-            frames = frames_of(file)
-            _, head = next(frames)
+            found.index = index_of(descriptor)
+            frames = frames_of(file, found.index)
+            head = next(frames)
             if head["made_by"] != made_by() or not _holds(head, words):
                 return found
             if head["lock"]:
                 _look_at_lock(head["lock"], found)
             found.folders = [at for at, were in head["listings"].items() if _names(at) != were]
             for part in range(head["parts"]):
-                _look(part, *next(frames), found.moved)
-        if not found.folders and (not found.moved or _only_touched(found.moved, path)):
+                _look(part, next(frames), found.moved)
+        if not found.folders and (not found.moved or _only_touched(found, path)):
             found.answer = head["answer"]
         elif found.lock is not None:
             found.path, found.flags = path, head["flags"]
@@ -139,28 +139,51 @@ def place(workflow: str, words: "Sequence[str]") -> str:
     return f"{folder}/{crc32(real):08x}{crc32(real[::-1]):08x}{ending}"
 
 
-def frames_of(file: "Any") -> "Iterator[tuple[int, Any]]":
-    """What is in each frame of a seal, with its place in the file; read when it is asked for.
+def index_of(descriptor: int) -> bytes:
+    """What a seal ends with: an entry for each frame, in order, and one for these.
 
-    Raises OtherError for what is torn.
+    Raises OtherError, ValueError for what is torn.
     """
-    offset, size = 0, os.fstat(file.fileno()).st_size
-    while frame := file.read(FRAME):
-        length = int(frame[8:], 16)
-        if offset + FRAME + length > size:
-            raise OtherError
-        yield offset, decoded(frame, file.read(length))
-        offset += FRAME + length
+    size = os.fstat(descriptor).st_size
+    last = os.pread(descriptor, ENTRY, max(0, size - ENTRY))
+    length = int(last[8:], 16)
+    if not 0 < length <= size - ENTRY or length % ENTRY:
+        raise OtherError
+    entries = os.pread(descriptor, length, size - ENTRY - length)
+    index = entries + last
+    if last != entry_of(entries) or sum(lengths(index)) + len(index) != size:
+        raise OtherError
+    return index
 
 
-def decoded(frame: bytes, body: "bytes | memoryview") -> "Any":
-    """What is in a frame. Checked before it is decoded: `marshal` trusts what it reads."""
+def lengths(index: bytes) -> list[int]:
+    """Bytes of each frame, which follow one another."""
+    return [int(index[at + 8 : at + ENTRY], 16) for at in range(0, len(index) - ENTRY, ENTRY)]
+
+
+def frames_of(file: "Any", index: bytes) -> "Iterator[Any]":
+    """What is in each frame, read when it is asked for. Raises OtherError as `decoded` does."""
+    for number, length in enumerate(lengths(index)):
+        yield decoded(index[ENTRY * number :], file.read(length))
+
+
+def decoded(entry: bytes, frame: "bytes | memoryview") -> "Any":
+    """What is in a frame. Checked before it is decoded: `marshal` trusts what it reads.
+
+    Raises OtherError for a frame that is not the one that the index, which begins with its entry
+    here, stands for: torn, or of another time than the others.
+    """
     from marshal import loads
+
+    if entry[:ENTRY] != entry_of(frame):
+        raise OtherError
+    return loads(frame)
+
+
+def entry_of(frame: "bytes | memoryview") -> bytes:
     from zlib import crc32
 
-    if frame != b"%08x%08x" % (crc32(body), len(body)):
-        raise OtherError
-    return loads(body)
+    return b"%08x%08x" % (crc32(frame), len(frame))
 
 
 def numbers_of(seen: os.stat_result) -> Numbers:
@@ -222,7 +245,7 @@ def _look_at_lock(path: str, found: Look) -> None:
         os.close(descriptor)
 
 
-def _look(part: int, offset: int, body: tuple[bytes, bytes, bytes], moved: list[Moved]) -> None:
+def _look(part: int, body: tuple[bytes, bytes, bytes], moved: list[Moved]) -> None:
     """Which of these files are not as they were. The one loop that is as long as the workflow."""
     paths, stamps, digests = body
     each = iter(memoryview(stamps).cast("Q").tolist())
@@ -250,7 +273,7 @@ def _look(part: int, offset: int, body: tuple[bytes, bytes, bytes], moved: list[
         digest = digests[16 * place : 16 * place + 16]
         if now is not None and now[0] != size:
             digest = UNKNOWN  # it cannot be that of what is there now
-        moved.append(Moved(part, offset, place, path, digest, now))
+        moved.append(Moved(part, place, path, digest, now))
 
 
 def _names(folder: str) -> tuple[str, ...] | None:
@@ -272,7 +295,7 @@ def _is_there(path: str) -> bool:
 # What was only touched ------------------------------------------------------------------------
 
 
-def _only_touched(moved: list[Moved], seal: str) -> bool:
+def _only_touched(found: Look, seal: str) -> bool:
     """Whether these files hold what they held. If so, the seal gets their newer stamps.
 
     Raises OtherError for a file that changes as it is read.
@@ -282,6 +305,7 @@ def _only_touched(moved: list[Moved], seal: str) -> bool:
 
     from oumi_flow.content import digest_content, unrest
 
+    moved = found.moved
     sizes = [file.now[0] for file in moved if file.now is not None and file.digest != UNKNOWN]
     if len(sizes) < len(moved) or sum(sizes) > _MOST_BYTES:
         return False
@@ -302,5 +326,5 @@ def _only_touched(moved: list[Moved], seal: str) -> bool:
     if settled:  # whatever changes them from now on will show in their stamps
         from oumi_flow.seal.amending import renew
 
-        renew(seal, moved)
+        renew(seal, found.index, moved)
     return True

@@ -1,7 +1,9 @@
 """Lets a seal have newer looks: of files that only were touched, of jobs that were judged again.
 
-What differs is written where it lies, if all else stays where it is. A seal may be lost at any
-time: what is cut off fails its checksum, and costs the next run a full look and nothing else.
+What differs is written where it lies, if all else stays where it is, and the index last. Whoever
+reads the seal meanwhile, writes to it too, or after one who was killed at it, finds a frame that is
+not the one that the index stands for: then the seal is lost, which costs a full look and nothing
+else. Whole, it is what one of them saw, and stays true however old: what has moved since shows.
 """
 
 from __future__ import annotations
@@ -9,8 +11,8 @@ from __future__ import annotations
 import os
 
 from oumi_flow.content import atomic_write
-from oumi_flow.seal import FRAME, MASK, Moved, OtherError, decoded, numbers_of
-from oumi_flow.seal.writing import PART, Files, framed, packed, roomy
+from oumi_flow.seal import ENTRY, MASK, Moved, OtherError, decoded, entry_of, index_of, lengths
+from oumi_flow.seal.writing import PART, Files, framed, index_with, indexed, packed, roomy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,41 +23,52 @@ if TYPE_CHECKING:
     from oumi_flow.seal.writing import Proof
 
 
-def renew(path: str, moved: Sequence[Moved]) -> None:
-    """Let the seal have the stamps of these files as they are now: they hold what they held.
+def renew(path: str, index: bytes, moved: Sequence[Moved]) -> None:
+    """Let the seal with that index have the stamps of these files as they are now.
 
-    Written where it lies. What is cut off fails its checksum, and a seal may be lost.
+    They hold what they held. Nothing where that fails, or the seal is another one by now.
     """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
-            for offset in {file.offset for file in moved}:
-                _renew(descriptor, offset, [file for file in moved if file.offset == offset])
+            changed = {
+                1 + part: _renewed(descriptor, index, part, moved)
+                for part in {file.part for file in moved}
+            }
+            _put(descriptor, index, changed)
         finally:
             os.close(descriptor)
     except (OSError, OtherError, ValueError, IndexError, TypeError):
         return
 
 
-def _renew(descriptor: int, offset: int, moved: Sequence[Moved]) -> None:
-    """The same for those of one part."""
-    frame = os.pread(descriptor, FRAME, offset)
-    length = int(frame[8:], 16)
-    if offset + FRAME + length > os.fstat(descriptor).st_size:
-        raise OtherError
-    paths, stamps, digests = decoded(frame, os.pread(descriptor, length, offset + FRAME))
-    stamps = bytearray(stamps)
-    numbers = memoryview(stamps).cast("Q")
-    known = paths.split(b"\0")
+def _renewed(descriptor: int, index: bytes, part: int, moved: Sequence[Moved]) -> bytes:
+    """A part, as a frame, with the stamps of those files that are of it."""
+    number = 1 + part  # after the head
+    sizes = lengths(index)
+    frame = os.pread(descriptor, sizes[number], sum(sizes[:number]))
+    paths, stamps, digests = decoded(index[ENTRY * number :], frame)
+    numbers = memoryview(bytearray(stamps)).cast("Q")
     for file in moved:
-        digest = digests[16 * file.place : 16 * file.place + 16]
-        if (known[file.place], digest) != (file.path, file.digest):  # sealed anew meanwhile
-            raise OtherError
-        if file.now is not None:
-            for number in range(4):
-                numbers[4 * file.place + number] = file.now[number]
-    # The same lengths in, the same length out: the next part stays where it is.
-    os.pwrite(descriptor, framed((paths, bytes(stamps), digests)), offset)
+        if file.part == part and file.now is not None:
+            for each in range(4):
+                numbers[4 * file.place + each] = file.now[each]
+    return framed((paths, numbers.tobytes(), digests))
+
+
+def _put(descriptor: int, index: bytes, changed: Mapping[int, bytes | memoryview]) -> None:
+    """Write these frames, each as long as it was, where they lie: their index last.
+
+    Raises OtherError when the seal is another one by now.
+    """
+    sizes = lengths(index)
+    if os.pread(descriptor, len(index) + 1, sum(sizes)) != index:
+        raise OtherError
+    entries = [index[at : at + ENTRY] for at in range(0, len(index) - ENTRY, ENTRY)]
+    for number, frame in changed.items():
+        os.pwrite(descriptor, frame, sum(sizes[:number]))
+        entries[number] = entry_of(frame)
+    os.pwrite(descriptor, index_with(entries), sum(sizes))
 
 
 def amend(sealed: SealedJobs, proof: Proof, rows: Mapping[int, bytes]) -> None:
@@ -89,29 +102,21 @@ def amend(sealed: SealedJobs, proof: Proof, rows: Mapping[int, bytes]) -> None:
             *told,
             *whose,
         ]
-        if numbers_of(os.stat(sealed.path)) == sealed.stamp:
-            _put(sealed, frames)
+        _store(sealed, frames)
     except (OSError, OtherError, ValueError, IndexError, TypeError, KeyError):
         return
 
 
-def _put(sealed: SealedJobs, frames: Sequence[bytes | memoryview]) -> None:
-    """Write what differs where it lies, if all else stays where it is; else a new file.
-
-    Killed in between, it names some files as they were and some as they are. Whoever looks then
-    finds one that is not as it is named, and judges its job again: no file gets back a stamp that
-    it once had, so the older half cannot become true.
-    """
-    if list(map(len, frames)) != list(map(len, sealed.frames)):
-        atomic_write(sealed.path, frames, mode=0o600)
-        return
-    descriptor = os.open(sealed.path, os.O_WRONLY | os.O_CLOEXEC)
+def _store(sealed: SealedJobs, frames: Sequence[bytes | memoryview]) -> None:
+    """Write what differs where it lies, if all else stays where it is; else a new file."""
+    descriptor = os.open(sealed.path, os.O_RDWR | os.O_CLOEXEC)
     try:
-        offset = 0
-        for frame, were in zip(frames, sealed.frames, strict=True):
-            if frame is not were:
-                os.pwrite(descriptor, frame, offset)
-            offset += len(frame)
+        if list(map(len, frames)) == lengths(sealed.index):
+            pairs = enumerate(zip(frames, sealed.frames, strict=True))
+            changed = {number: frame for number, (frame, were) in pairs if frame is not were}
+            _put(descriptor, sealed.index, changed)
+        elif index_of(descriptor) == sealed.index:
+            atomic_write(sealed.path, indexed(frames), mode=0o600)
     finally:
         os.close(descriptor)
 

@@ -11,7 +11,7 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
-from oumi_flow.seal import FRAME, Look, Numbers, OtherError, decoded, numbers_of
+from oumi_flow.seal import ENTRY, Look, Numbers, OtherError, decoded, lengths
 
 # Jobs whose rows are in one frame: few are read, and written anew, when one of them has run.
 ROWS = 1024
@@ -51,20 +51,17 @@ class SealedJobs:
     """The seal that a look was taken at, whole. Raises OtherError, OSError when it is not there."""
 
     def __init__(self, look: Look) -> None:
-        self.path, self.stamp = look.path, look.seal
+        self.path, self.index = look.path, look.index
         with open(self.path, "rb", buffering=0) as file:
-            seen = os.fstat(file.fileno())
-            data = file.read(seen.st_size)
-        if numbers_of(seen) != look.seal or data is None or len(data) != seen.st_size:
+            data = file.read(os.fstat(file.fileno()).st_size) or b""
+        sizes = lengths(self.index)
+        if len(data) != sum(sizes) + len(self.index) or not data.endswith(self.index):
             raise OtherError
         self.frames: list[memoryview] = []
         view, at = memoryview(data), 0
-        while at < len(data):
-            end = at + FRAME + int(data[at + 8 : at + FRAME], 16)
-            if not at + FRAME <= end <= len(data):
-                raise OtherError
-            self.frames.append(view[at:end])
-            at = end
+        for length in sizes:
+            self.frames.append(view[at : at + length])
+            at += length
         self.head: dict[str, Any] = self._in(0)
         self.parts: int = self.head["parts"]
         # After the head and the parts a frame of jobs, their rows, and whose the files of each part
@@ -82,8 +79,7 @@ class SealedJobs:
             raise OtherError
 
     def _in(self, frame: int) -> Any:
-        data = self.frames[frame]
-        return decoded(bytes(data[:FRAME]), data[FRAME:])
+        return decoded(self.index[ENTRY * frame :], self.frames[frame])
 
     def part(self, number: int) -> tuple[bytes, bytes, bytes]:
         """Paths, stamps and digests of a part."""

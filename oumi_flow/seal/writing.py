@@ -1,9 +1,9 @@
 """Writes seals: what an answer was drawn from, and how that is laid out in a file.
 
-A seal is frames of `marshal`, each behind its checksum and length: the head with all that is not a
-stamp, the files in parts of some thousand, and, where jobs are known, who looked at what
-(`jobs.py`). Newer looks come into it later (`amending.py`). Where writing fails, the next run looks
-at everything again, and nothing else.
+A seal is frames of `marshal`: the head with all that is not a stamp, the files in parts of some
+thousand, and, where jobs are known, who looked at what (`jobs.py`). The index comes last, with the
+checksum and length of each. Newer looks come into it later (`amending.py`). Where writing fails,
+the next run looks at everything again, and nothing else.
 """
 
 from __future__ import annotations
@@ -11,20 +11,12 @@ from __future__ import annotations
 import os
 
 from oumi_flow.content import atomic_write
-from oumi_flow.seal import (
-    MASK,
-    UNKNOWN,
-    Numbers,
-    made_by,
-    ours,
-    place,
-)
+from oumi_flow.seal import MASK, UNKNOWN, Numbers, entry_of, made_by, ours, place
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Any
-
 
 # Files in one part of a seal: one part is in memory at a time, and rewritten when one of it moved.
 PART = 1024
@@ -111,7 +103,7 @@ def write(words: Sequence[str], workflow: str, proof: Proof, answer: str) -> Non
         }
         path = place(workflow, words)
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        atomic_write(path, _frames(head, proof), mode=0o600)
+        atomic_write(path, indexed(_frames(head, proof)), mode=0o600)
     except (OSError, ValueError, OverflowError):
         return
 
@@ -166,10 +158,22 @@ class Files:
 
 def framed(content: Any) -> bytes:
     from marshal import dumps
-    from zlib import crc32
 
-    body = dumps(content)
-    return b"%08x%08x" % (crc32(body), len(body)) + body
+    return dumps(content)
+
+
+def indexed(frames: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+    """All that a seal with these frames consists of."""
+    entries: list[bytes] = []
+    for frame in frames:
+        entries.append(entry_of(frame))
+        yield frame
+    yield index_with(entries)
+
+
+def index_with(entries: Iterable[bytes]) -> bytes:
+    index = b"".join(entries)
+    return index + entry_of(index)
 
 
 def packed(digest: str) -> bytes:

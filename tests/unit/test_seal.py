@@ -7,7 +7,7 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -150,39 +150,124 @@ def test_one_job_is_amended_where_it_lies() -> None:
     assert [found[job] for job in (6, 7, 8, 2999)] == [[6], [10**40], [8], [2]]
 
 
-@pytest.mark.parametrize("writes", range(6))
-def test_killed_while_it_is_amended_no_stale_job_is_up_to_date(
-    writes: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A part, its rows: whatever of them is written, the answer stands or the job is judged."""
-    Path("a").write_text("a")
-    Path("b").write_text("b")
-    sealed({0: ["a"], 1: ["b"]}, [[], []])
-    Path("a").write_text("new")
-    found, jobs = look()
+@contextlib.contextmanager
+def killed_after(writes: int) -> Iterator[None]:
+    """In the middle of every other write into a seal, and between two of them."""
     done = itertools.count(1)
 
     def pwrite(descriptor: int, data: bytes, offset: int) -> int:
         number = next(done)
         if number > (writes + 1) // 2:
             raise KeyboardInterrupt
-        # Every other time it is killed in the middle of a write.
         cut = len(data) // 2 if number == (writes + 1) // 2 and writes % 2 else len(data)
         return real(descriptor, data[:cut], offset)
 
     real = os.pwrite
-    with monkeypatch.context() as killed:
+    with pytest.MonkeyPatch.context() as killed:
         killed.setattr(os, "pwrite", pwrite)
         with contextlib.suppress(KeyboardInterrupt):
-            amending.amend(jobs, proof_of({0: ["a"]}), {0: b"[5]"})
-    found = seal.look(WORDS)
-    if found.answer is None and found.path:
-        assert SealedJobs(found).touched(found) == {0}
-    Path("a").write_text("once more")
+            yield
+
+
+def judged_again() -> set[int] | None:
+    """The jobs that a run would judge; None: all of them. An answer that stands would be wrong."""
     found = seal.look(WORDS)
     assert found.answer is None
-    if found.path:
-        assert SealedJobs(found).touched(found) == {0}
+    return is_told(found)
+
+
+@pytest.mark.parametrize("writes", range(9))
+def test_killed_while_it_is_amended_no_stale_job_is_up_to_date(writes: int) -> None:
+    """A part, its rows, the index: whatever of them is written, the job is judged."""
+    Path("a").write_text("a")
+    Path("b").write_text("b")
+    sealed({0: ["a"], 1: ["b"]}, [[], []])
+    Path("a").write_text("new")
+    _, jobs = look()
+    with killed_after(writes):
+        amending.amend(jobs, proof_of({0: ["a"]}), {0: b"[5]"})
+    Path("a").write_text("once more")
+    assert judged_again() in (None, {0})
+
+
+@pytest.mark.parametrize("writes", range(13))
+def test_killed_while_files_change_their_places_each_is_still_its_job_s(writes: int) -> None:
+    """As many go from before as come at the end, by names as long: all frames keep their length."""
+    sealed_in_order()
+    jobs = other_files()
+    with killed_after(writes):
+        amending.amend(jobs, proof_of({1: ["z", "b1", "b2", "b3"]}), {0: b"[0]", 1: b"[1]"})
+    Path("c").write_text("new")
+    told = judged_again()
+    assert told is None or 2 in told
+    if writes == 12:
+        assert told == {2}
+
+
+def sealed_in_order() -> None:
+    for name in ("a1", "a2", "a3", "z", "c"):
+        Path(name).write_text(name)
+    sealed({0: ["a1", "a2", "a3"], 1: ["z"], 2: ["c"]}, [[], [], []])
+
+
+def other_files() -> SealedJobs:
+    for name in ("a1", "a2", "a3"):
+        Path(name).unlink()
+    for name in ("b1", "b2", "b3", "z"):
+        Path(name).write_text(f"{name} is new")
+    return look()[1]
+
+
+@pytest.mark.parametrize("writes", range(7))
+def test_killed_while_it_is_amended_it_does_not_come_true_by_a_rename(writes: int) -> None:
+    """Files get back stamps that they had when folders are turned and turned back."""
+    fillers = [f"f{number}" for number in range(writing.PART - 1)]
+    for name in ("out", *fillers):
+        Path(name).write_text("v1")
+    for name in ("data", "other"):
+        Path(name).mkdir()
+        Path(name, "x").write_text(name)
+    sealed({0: ["out"], 1: fillers, 2: ["data/x"]}, [[], [], []])
+
+    def turn() -> None:
+        os.rename("data", "third")
+        os.rename("other", "data")
+        os.rename("third", "other")
+
+    turn()
+    Path("out").write_text("v2")
+    _, jobs = look()
+    with killed_after(writes):
+        amending.amend(jobs, proof_of({0: ["out"], 2: ["data/x"]}), {0: b"[0]", 2: b"[2]"})
+    turn()
+    told = judged_again()
+    assert told is None or told & {0, 2}
+
+
+def test_two_that_write_at_once_lose_a_seal_rather_than_mix_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One was held up before its first write; the other comes and goes meanwhile."""
+    sealed_in_order()
+    os.utime("c")
+    first = seal.look(WORDS)
+    jobs = other_files()
+    real = os.pwrite
+
+    def pwrite(descriptor: int, data: bytes, offset: int) -> int:
+        monkeypatch.setattr(os, "pwrite", real)
+        proof = proof_of({1: ["z", "b1", "b2", "b3"], 2: ["c"]})
+        amending.amend(jobs, proof, {0: b"[0]", 1: b"[1]", 2: b"[2]"})
+        return real(descriptor, data, offset)
+
+    (moved,) = first.moved
+    moved.now = settled("c")
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    amending.renew(first.path, first.index, [moved])
+    assert os.pwrite is real
+    Path("c").write_text("new")
+    told = judged_again()
+    assert told is None or 2 in told
 
 
 def test_what_was_missing_and_is_there_now_is_not_missed() -> None:
@@ -199,19 +284,24 @@ def test_what_was_missing_and_is_there_now_is_not_missed() -> None:
 
 
 def test_no_damage_hangs_or_is_believed() -> None:
-    """Each length in a frame as it should not be: negative, too long, none; and each frame torn."""
+    """Each length in the index as it should not be: negative, too long, none; each frame torn."""
     for name in ("a", "b"):
         Path(name).write_text(name)
     sealed({0: ["a"], 1: ["b"]}, [[], [0]])
     path = Path(seal.place("workflow.yaml", WORDS))
     whole = path.read_bytes()
     Path("a").write_text("new")
-    for start in starts_of(whole)[:-1]:
+    starts = starts_of(whole)
+    for start in starts[:-1]:
+        path.write_bytes(whole[: start + 4] + b"!" + whole[start + 5 :])
+        assert is_told(seal.look(WORDS)) is None, start
+    for at in range(starts[-1], len(whole), seal.ENTRY):
         for length in (b"-0000010", b"ffffffff", b"00000000", b"nonsense"):
-            path.write_bytes(whole[: start + 8] + length + whole[start + 16 :])
-            assert is_told(seal.look(WORDS)) is None, (start, length)
-        path.write_bytes(whole[: start + 20] + b"!" + whole[start + 21 :])
-        assert is_told(seal.look(WORDS)) in (None, {0}), start
+            path.write_bytes(whole[: at + 8] + length + whole[at + 16 :])
+            assert is_told(seal.look(WORDS)) is None, (at, length)
+    for size in (0, 5, 16, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:size])
+        assert is_told(seal.look(WORDS)) is None, size
 
 
 def is_told(found: seal.Look) -> set[int] | None:
@@ -226,11 +316,10 @@ def is_told(found: seal.Look) -> set[int] | None:
 
 
 def starts_of(whole: bytes) -> list[int]:
-    """Where each frame of a seal begins, and where the last one ends."""
-    starts = [0]
-    while starts[-1] < len(whole):
-        starts.append(starts[-1] + seal.FRAME + int(whole[starts[-1] + 8 : starts[-1] + 16], 16))
-    return starts
+    """Where each frame of a seal begins, and where the index does."""
+    length = int(whole[-8:], 16)
+    index = whole[-seal.ENTRY - length :]
+    return [0, *itertools.accumulate(seal.lengths(index))]
 
 
 def test_newer_stamps_are_written_where_they_lie() -> None:
@@ -245,15 +334,16 @@ def test_newer_stamps_are_written_where_they_lie() -> None:
     path = Path(seal.place("workflow.yaml", WORDS))
     before, inode = path.read_bytes(), path.stat().st_ino
     _, first, second, end = starts_of(before)
+    assert end < len(before)
     os.utime(names[3])
     settled(names[3])
     found = seal.look(WORDS)
     assert (found.answer, len(found.moved)) == ("done", 1)
     after = path.read_bytes()
     assert path.stat().st_ino == inode
-    assert (after[:first], after[second:]) == (before[:first], before[second:])
+    assert (after[:first], after[second:end]) == (before[:first], before[second:end])
     assert after[first:second] != before[first:second]
-    assert len(after) == end
+    assert len(after) == len(before)
     found = seal.look(WORDS)
     assert (found.answer, found.moved) == ("done", [])
 
@@ -268,14 +358,14 @@ def test_newer_stamps_are_of_the_content_that_was_sealed(monkeypatch: pytest.Mon
             proof.digests["a"] = digest_content(file.fileno(), len(text))
         writing.write(WORDS, "workflow.yaml", proof, text)
 
-    def renew(path: str, moved: Sequence[seal.Moved]) -> None:
+    def renew(path: str, index: bytes, moved: Sequence[seal.Moved]) -> None:
         seal_content("two")
         Path("a").write_text("one")
         settled("a")
         now = seal.numbers_of(os.stat("a"))
         for file in moved:
             file.now = now
-        amending_renew(path, moved)
+        amending_renew(path, index, moved)
 
     amending_renew = amending.renew
     seal_content("one")
@@ -291,18 +381,20 @@ def test_what_is_no_part_any_more_is_not_written_to() -> None:
     Path("a").write_text("a")
     sealed({0: ["a"]}, [[]])
     Path("a").write_text("b")
-    (moved,) = seal.look(WORDS).moved
-    path = Path(seal.place("workflow.yaml", WORDS))
-    whole, body = path.read_bytes(), moved.offset + seal.FRAME
+    found = seal.look(WORDS)
+    path = Path(found.path)
+    whole = path.read_bytes()
+    _, first, second, *_, end = starts_of(whole)
     for other in (
         b"",
-        whole[: moved.offset],
-        whole[: body - 8] + b"ffffffff" + whole[body:],
-        whole[: body - 8] + b"nonsense" + whole[body:],
-        whole[:body] + bytes(len(whole) - body),
+        whole[:first],
+        whole[:end] + b"ffffffff" * ((len(whole) - end) // 8),
+        whole[:-8] + b"nonsense",
+        whole[:first] + bytes(second - first) + whole[second:],
+        whole + whole,
     ):
         path.write_bytes(other)
-        amending.renew(str(path), [moved])
+        amending.renew(str(path), found.index, found.moved)
         assert path.read_bytes() == other
 
 
