@@ -86,6 +86,44 @@ def test_what_others_bring_and_take_is_seen_in_time(tmp_path: Path, put: Put) ->
     assert there(tmp_path) == [9, 10, 11, 12]
 
 
+def test_nobody_goes_for_what_has_been_taken_out(tmp_path: Path, put: Put) -> None:
+    """A config that is changed and changed back: as much comes as is taken, again and again."""
+    room = Room(str(tmp_path), 1000)
+    for number in range(1, 100):
+        room.make(put(number, 10))
+    for number in range(100, 160):
+        room.make(put(number, 10))
+        shutil.rmtree(tmp_path / f"{number - 50:032x}")
+        room.left(f"{number - 50:032x}", 10)
+    assert sum(entry.size_of(str(each)) for each in tmp_path.iterdir()) == 990
+    assert there(tmp_path) == [*range(1, 50), *range(110, 160)]
+    # And so it is for one that has had to let some go.
+    for number in range(160, 180):
+        room.make(put(number, 10))
+    assert there(tmp_path) == [*range(20, 50), *range(110, 180)]
+    for number in range(180, 200):
+        shutil.rmtree(tmp_path / f"{number - 50:032x}")
+        room.left(f"{number - 50:032x}", 10)
+        room.make(put(number, 10))
+    assert there(tmp_path) == [*range(20, 50), *range(110, 130), *range(150, 200)]
+
+
+def test_what_cannot_be_removed_ends_the_search(
+    tmp_path: Path, put: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As other users' in a folder where each may remove his own alone."""
+    for number in range(1, 12):
+        put(number, 90)
+    monkeypatch.setattr(entry, "remove", lambda path, aside="": False)
+    room = Room(str(tmp_path), 1000)
+    room.make(put(12, 15))
+    for _ in range(4):
+        key = put(13, 5)
+        shutil.rmtree(tmp_path / key)
+        room.make(key)
+    assert there(tmp_path) == list(range(1, 13))
+
+
 @pytest.mark.parametrize("limit", [10**9, 50 * 100])
 def test_all_is_looked_at_a_few_times_and_not_for_each(
     tmp_path: Path, put: Put, limit: int, monkeypatch: pytest.MonkeyPatch

@@ -42,9 +42,14 @@ class Found:
     """An entry that was taken from the others, to be put in the job's place or given back."""
 
     def __init__(
-        self, coming: Coming, kept: entry.Entry, shelves: Sequence[Shelf], shared: bool
+        self,
+        coming: Coming,
+        kept: entry.Entry,
+        shelves: Sequence[Shelf],
+        room: Room,
+        shared: bool = False,
     ) -> None:
-        self._coming, self._kept, self._shelves = coming, kept, shelves
+        self._coming, self._kept, self._shelves, self._room = coming, kept, shelves, room
         self.trace, self.is_shared = kept.trace, shared
 
     def put(self) -> bool:
@@ -58,6 +63,7 @@ class Found:
 
     def give_back(self) -> None:
         """Let it be an entry again. Raises OSError."""
+        self._room.forget()
         self._coming.give_up()
 
     def done(self) -> None:
@@ -169,11 +175,16 @@ class RunCache:
         coming = Coming(self.folder, self._files, job.name)
         if kept is not None:
             shelves = self.shelves(job, kept.trace.outputs)
-            if shelves is None or not coming.take(own, key):
+            if shelves is None:
                 return None
-            return Found(coming, kept, shelves, False)
+            size = entry.size_of(own)
+            if not coming.take(own, key):
+                return None
+            self._room.left(key, size)
+            return Found(coming, kept, shelves, self._room)
         if os.path.lexists(own):
             entry.remove(own)
+            self._room.forget()
         kept = self.shared.read(key) if self.shared is not None else None
         if self.shared is None or kept is None:
             return None
@@ -185,13 +196,16 @@ class RunCache:
         try:
             if not self.shared.copy_out(kept, shelves, incoming, self.goes_on):
                 return None
-            return Found(coming, kept, shelves, True) if coming.take(incoming, key) else None
+            if not coming.take(incoming, key):
+                return None
+            return Found(coming, kept, shelves, self._room, shared=True)
         finally:
             entry.delete(incoming)
 
     def discard(self, found: Found) -> None:
         """Remove an entry that is damaged and was given back, also where it is shared."""
         entry.remove(f"{self.folder}/{found.trace.build_key}")
+        self._room.forget()
         if self.shared is not None and found.is_shared:
             self.shared.remove(found.trace.build_key)
 

@@ -9,7 +9,6 @@ again; an entry is removed only if nobody has used it since.
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from threading import Lock
@@ -39,7 +38,8 @@ class Room:
         self._lock = Lock()
         self._total = 0  # bytes, as far as we know
         self._came: int | None = None  # bytes since we looked; None: we never did
-        self._order: deque[_Kept] | None = None  # of all entries, once some had to go
+        # All entries in the order in which they go, by name; None before some had to.
+        self._order: dict[str, _Kept] | None = None
 
     def make(self, key: str) -> None:
         """The entry of that build key has come: let others go for it, and itself last of all."""
@@ -52,16 +52,30 @@ class Room:
                 self._came += new.size
                 self._total += new.size
                 if self._order is not None:
-                    self._order.append(new)
+                    self._order.pop(key, None)
+                    self._order[key] = new
             if self._total > limit and self._order is None:
                 self._look(ordered=True)
             while self._total > limit and self._order:
                 self._let_go(key)
 
+    def left(self, key: str, size: int) -> None:
+        """An entry of `size` bytes was taken out."""
+        with self._lock:
+            self._total = max(0, self._total - size)
+            if self._order is not None:
+                self._order.pop(key, None)
+
+    def forget(self) -> None:
+        """Something else became of entries: look at all when the next one comes."""
+        with self._lock:
+            self._came = None
+
     def _look(self, ordered: bool = False) -> None:
         found = [self._kept(name) for name in os.listdir(self._folder) if entry.is_key(name)]
         self._total, self._came = sum(each.size for each in found), 0
-        self._order = deque(sorted(found)) if ordered or self._order is not None else None
+        if ordered or self._order is not None:
+            self._order = {each.name: each for each in sorted(found)}
 
     def _kept(self, name: str) -> _Kept:
         path = f"{self._folder}/{name}"
@@ -70,13 +84,13 @@ class Room:
     def _let_go(self, key: str) -> None:
         """The next one, if it is still as we knew it."""
         assert self._order is not None
-        first = self._order.popleft()
+        first = self._order.pop(next(iter(self._order)))
         if first.name == key and self._order:
-            self._order.append(first)
+            self._order[key] = first
             return
         path = f"{self._folder}/{first.name}"
         used = entry.last_used(path)
         if used > first.used:
-            self._order.append(first._replace(used=used))
+            self._order[first.name] = first._replace(used=used)
         elif entry.remove(path, self._aside()) or not os.path.lexists(path):
             self._total -= first.size

@@ -94,6 +94,7 @@ class Shared:
         self._room.make(trace.build_key)
 
     def remove(self, key: str) -> bool:
+        self._room.forget()
         return entry.remove(f"{self.folder}/{key}", _busy_name())
 
     def _tidy(self) -> None:
