@@ -6,9 +6,9 @@ class is a loop over its annotations, and its `__init__` is compiled when it has
 times. Of most of a hundred classes a run makes few objects, or none.
 
 Imports nothing that is not loaded anyway. It takes `frozen`, `slots` and `eq`, and refuses what it
-does not know: `__post_init__`, and fields that are not for `__init__`. Annotations have to be
-strings (`from __future__ import annotations`). The standard library's functions take these classes
-for dataclasses, since they are told when they ask.
+does not know: `__post_init__`, a `__setattr__`, and fields that are not for `__init__`. Annotations
+have to be strings (`from __future__ import annotations`). The standard library's functions take
+these classes for dataclasses, since they are told when they ask.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ else:
                 by_value, hash_of = _comparing(known)
                 if "__eq__" not in own:
                     made.__eq__ = by_value
-                if "__hash__" not in own:
+                if own.get("__hash__") is None:  # Python puts a None where there is an `__eq__`
                     made.__hash__ = hash_of if frozen else None
             if frozen:
                 made.__setattr__, made.__delattr__ = _refuse, _refuse
@@ -103,15 +103,18 @@ def _fields_of(cls: Any) -> list[Any]:
     return found
 
 
+_NOT_OURS = {"__setattr__", "__delattr__"}
+
+
 def _gathered(cls: Any) -> dict[str, Any]:
     """All fields by name, those of its bases first. What is left in the class are defaults."""
     known: dict[str, Any] = {}
     for base in cls.__mro__[:0:-1]:
         known.update((each.name, each) for each in base.__dict__.get("__our_fields__", ()))
-    if hasattr(cls, "__post_init__"):
+    if hasattr(cls, "__post_init__") or not cls.__dict__.keys().isdisjoint(_NOT_OURS):
         raise TypeError(f"{cls.__name__}: more than this dataclass can")
     for name, annotation in cls.__annotations__.items():
-        if annotation.startswith("ClassVar"):
+        if annotation.removeprefix("typing.").startswith("ClassVar"):
             continue
         given = cls.__dict__.get(name, MISSING)
         made: Any = given

@@ -45,7 +45,7 @@ class ServerProcess:
                 self.pid = _fork(theirs, report_end)
             else:
                 self.pid = _start(theirs, report_end, warmth)
-        except OSError:
+        except BaseException:
             self.orders.close()
             raise
         finally:
@@ -118,8 +118,10 @@ def _is_small_and_alone() -> bool:
 
     A server has what its parent had for as long as it lives.
     """
-    size = int(slurp("/proc/self/statm").split()[1]) * resource.getpagesize()
-    return size < _MOST_COPIED and len(os.listdir("/proc/self/task")) == 1
+    sizes = slurp("/proc/self/statm").split()  # none where nothing can be opened any more
+    if not sizes or int(sizes[1]) * resource.getpagesize() >= _MOST_COPIED:
+        return False
+    return len(os.listdir("/proc/self/task")) == 1
 
 
 def _fork(orders: socket, reports: socket) -> int:

@@ -247,6 +247,7 @@ def become_server(orders: int, reports: int, kept: Collection[bytes]) -> None:
 
     `kept` are the variables that others may see of us.
     """
+    code = 1
     try:
         null = os.open(os.devnull, os.O_RDWR)
         # Above all targets: none of them is written over before it is read.
@@ -259,8 +260,9 @@ def become_server(orders: int, reports: int, kept: Collection[bytes]) -> None:
         show_command(SERVER)
         hide_variables(kept)
         serve(prctl)
+        code = 0
     finally:
-        os._exit(0)
+        os._exit(code)
 
 
 def main() -> None:

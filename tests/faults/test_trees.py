@@ -309,6 +309,47 @@ def test_a_server_is_no_copy_of_its_runner(space: Space) -> None:
     assert finish(process).code == 0
 
 
+AS_IT_FORKS = """
+import os, signal, sys
+from oumi_flow.cli import main
+fork, runner = os.fork, os.getpid()
+def killed_as_it_forks():
+    if fork():
+        os.kill(runner, signal.SIGKILL)
+    while os.getppid() == runner:
+        pass
+    return 0
+os.fork = killed_as_it_forks
+sys.exit(main(["run", "workflow.yaml", "--no-tui"]))
+"""
+
+
+def test_a_runner_killed_as_it_forks_its_server_leaves_no_lock(space: Space) -> None:
+    space.workflow(space.job("a"))
+    argv = [sys.executable, "-c", AS_IT_FORKS]
+    killed = subprocess.run(argv, cwd=space.root, env=space.env, capture_output=True, timeout=60)
+    assert killed.returncode == -signal.SIGKILL
+    result = space.run()
+    assert result.code == 0, result.text
+    assert space.ran() == ["a"]
+
+
+@pytest.mark.parametrize("limit", range(9, 20))
+def test_with_too_few_descriptors_it_says_so(space: Space, limit: int) -> None:
+    space.workflow(space.job("a"))
+    words = f'ulimit -n {limit}; exec "{sys.executable}" -m oumi_flow run workflow.yaml --no-tui'
+    argv = ["bash", "-c", words]
+    done = subprocess.run(
+        argv, cwd=space.root, env=space.env, capture_output=True, text=True, timeout=60
+    )
+    told = done.stdout + done.stderr
+    for ours in ("Traceback", "fault of oumi-flow", "list index"):
+        assert ours not in told, told
+    assert done.returncode == 0 or "error: " in told or "failed: a (could not" in told, told
+    assert space.run().code == 0
+    assert space.ran() == ["a"]
+
+
 # terminals
 
 

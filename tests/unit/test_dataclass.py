@@ -119,6 +119,19 @@ def test_a_method_of_its_own_stays() -> None:
     assert hash(Own(1)) == 7
 
 
+@pytest.mark.parametrize("made", [ours, dataclasses.dataclass])
+def test_one_with_an_equality_of_its_own_has_a_hash_if_it_is_frozen(made: Any) -> None:
+    @made(frozen=True)
+    class Own:
+        number: int
+
+        def __eq__(self, other: object) -> bool:
+            return True
+
+    one: Any = Own
+    assert hash(one(1)) == hash(one(1))
+
+
 def test_without_eq_an_object_is_itself() -> None:
     @ours(frozen=True, slots=True, eq=False)
     class Row:
@@ -136,6 +149,14 @@ def test_what_it_does_not_know_it_refuses() -> None:
         @ours(frozen=True)
         class Post:
             def __post_init__(self) -> None: ...
+
+    with pytest.raises(TypeError):
+
+        @ours(frozen=False)
+        class Watched:
+            number: int
+
+            def __setattr__(self, name: str, value: object) -> None: ...
 
     with pytest.raises(TypeError):
 
