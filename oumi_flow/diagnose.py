@@ -7,9 +7,9 @@ the job. oumi's own errors come on stdout, with tracebacks wrapped at 80 columns
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 from oumi_flow.progress import last_bytes, parse
+from oumi_flow.typed import NamedTuple
 
 TAIL = 64 * 1024  # bytes of the log that are looked at
 SIGKILL = 9

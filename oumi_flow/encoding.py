@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from json import encoder as of_json
-from typing import Any
+
+from oumi_flow.typed import Any
 
 
 def encoder(

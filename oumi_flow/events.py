@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
-from typing import Any, ClassVar
 
 from oumi_flow.dataclass import dataclass, field, fields, replace, values_of
 from oumi_flow.encoding import encoder
 from oumi_flow.model import FORMAT
+from oumi_flow.typed import Any, ClassVar
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
 
 from oumi_flow.model import Job
 from oumi_flow.progress import METRICS, LineFollower, last_bytes, open_at_once, parse
+from oumi_flow.typed import Any
 from oumi_flow.verbs import model_file, verb
 
 MOST_BYTES = 64 * 1024 * 1024  # of a file that is read for its numbers; beyond, its end only

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from enum import Enum
 from types import MappingProxyType
-from typing import Any, NamedTuple
 
 from oumi_flow.dataclass import dataclass, field
+from oumi_flow.typed import Any, NamedTuple
 
 # Every state file carries this number; another one means "stale", never an error.
 FORMAT = 1

@@ -12,10 +12,10 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
 
 from oumi_flow.errors import FlowError
 from oumi_flow.hashing import blake2b
+from oumi_flow.typed import TYPE_CHECKING, Any
 from oumi_flow.verbs.keys import OumiKeys
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ none of most of them. What is made here has the methods of `re.Pattern`, and is 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+
+from oumi_flow.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from re import compile as pattern

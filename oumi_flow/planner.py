@@ -6,7 +6,6 @@ Knows no verbs, no processes, and writes nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from oumi_flow.dataclass import replace
 from oumi_flow.errors import FlowError, Problem, WorkflowErrors
@@ -26,6 +25,7 @@ from oumi_flow.model import (
     Workflow,
 )
 from oumi_flow.staleness import DiskProtocol, judge, key_of, observe_inputs
+from oumi_flow.typed import TYPE_CHECKING
 
 _NO_PAST = Past()
 

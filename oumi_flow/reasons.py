@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from oumi_flow.model import Code, Reason, Step, Trace
 from oumi_flow.text import duration
+from oumi_flow.typed import Any
 
 # So many keys or paths of one kind are named, then `(+4 more)`.
 NAMED = 3

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cache
-from typing import Any, Protocol
 
 from oumi_flow.dataclass import dataclass, replace
 from oumi_flow.hashing import blake2b
@@ -26,6 +25,7 @@ from oumi_flow.model import (
     Trace,
     Value,
 )
+from oumi_flow.typed import Any, Protocol
 
 
 class DiskProtocol(Protocol):

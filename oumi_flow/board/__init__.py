@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
 
 from oumi_flow.dataclass import dataclass, field
 from oumi_flow.events import (
@@ -25,6 +24,7 @@ from oumi_flow.events import (
     RunStarted,
 )
 from oumi_flow.model import EMPTY, Decision, JobState
+from oumi_flow.typed import Any
 
 _S = JobState
 _NOTES = 1000  # a run that warns without end is no reason to grow without end

@@ -6,12 +6,12 @@ Walks all jobs of a board at each call, and changes nothing in it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
 
 from oumi_flow.board import Board
 from oumi_flow.dataclass import dataclass
 from oumi_flow.model import EMPTY, Decision, JobState
 from oumi_flow.pattern import pattern
+from oumi_flow.typed import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from oumi_flow.graph.forecast import Task

@@ -8,9 +8,9 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from oumi_flow.errors import OK, FlowError
+from oumi_flow.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import argparse

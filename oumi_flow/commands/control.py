@@ -6,11 +6,11 @@ import os
 import sys
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from oumi_flow.errors import JOBS_FAILED, OK, FlowError
 from oumi_flow.events import JobFinished, Planned, RunFinished
 from oumi_flow.model import LastAttempt
+from oumi_flow.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import argparse

@@ -6,9 +6,9 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 from oumi_flow.errors import OK, FlowError
+from oumi_flow.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import argparse

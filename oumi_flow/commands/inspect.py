@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
 
 from oumi_flow.errors import FlowError
+from oumi_flow.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import argparse

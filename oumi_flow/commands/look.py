@@ -6,10 +6,10 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from oumi_flow.commands.words import quoted
 from oumi_flow.errors import JOBS_FAILED, OK, FlowError
+from oumi_flow.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import argparse

@@ -14,11 +14,11 @@ import threading
 import time
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from typing import BinaryIO
 
 from oumi_flow.events import Event, JobFinished, RunFinished, RunStarted
 from oumi_flow.executors.mask import SHORTEST_MASKED
 from oumi_flow.text import count
+from oumi_flow.typed import BinaryIO
 
 _LIMIT = 30.0
 _SAID = 200  # characters of what a failing command said

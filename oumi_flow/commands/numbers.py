@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import isfinite
-from typing import TYPE_CHECKING, Any
 
 from oumi_flow.errors import FlowError
+from oumi_flow.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from oumi_flow.commands.opening import Opened

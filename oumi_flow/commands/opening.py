@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING
 
 from oumi_flow.dataclass import dataclass
 from oumi_flow.errors import FlowError
 from oumi_flow.model import Job, LastAttempt, Plan, Stamp, Step, Trace, Workflow
+from oumi_flow.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import argparse

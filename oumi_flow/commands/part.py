@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from oumi_flow.dataclass import dataclass
 from oumi_flow.errors import FlowError
 from oumi_flow.model import Decision, Plan, Stamp
 from oumi_flow.seal import Look, OtherError
 from oumi_flow.seal.jobs import SealedJobs
+from oumi_flow.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import argparse

@@ -7,11 +7,11 @@ import sys
 import time
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from oumi_flow import identity
 from oumi_flow.events import Event, Planned, Row, RunStarted
 from oumi_flow.model import Plan, Step, Workflow
+from oumi_flow.typed import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     import argparse

@@ -7,10 +7,10 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, BinaryIO
 
 from oumi_flow.errors import OK, FlowError
 from oumi_flow.progress import open_at_once
+from oumi_flow.typed import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
     from oumi_flow.store import Store

@@ -7,10 +7,10 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
 from oumi_flow.errors import OK, FlowError
 from oumi_flow.model import EMPTY, Counts, Evidence, Job, JobState, Trace, Workflow
+from oumi_flow.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import argparse

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from oumi_flow.errors import FlowError, Problem, WorkflowErrors
 from oumi_flow.model import Decision, GpuRequest, Plan, Workflow
+from oumi_flow.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import argparse

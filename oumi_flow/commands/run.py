@@ -7,11 +7,11 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from oumi_flow.dataclass import replace
 from oumi_flow.errors import JOBS_FAILED, OK, FlowError, Locked
 from oumi_flow.model import Decision, Plan
+from oumi_flow.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import argparse

@@ -6,9 +6,9 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
 
 from oumi_flow.errors import JOBS_FAILED, OK, FlowError
+from oumi_flow.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import argparse

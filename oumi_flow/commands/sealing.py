@@ -11,7 +11,6 @@ import os
 import stat as modes
 import time
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
 
 from oumi_flow import seal
 from oumi_flow.commands.opening import judged, judged_each, parse_sets
@@ -37,6 +36,7 @@ from oumi_flow.planner import medians, time_of
 from oumi_flow.seal import writing
 from oumi_flow.seal.amending import amend
 from oumi_flow.store import STATE
+from oumi_flow.typed import TYPE_CHECKING, Any
 from oumi_flow.ui.brief import no_op
 
 if TYPE_CHECKING:

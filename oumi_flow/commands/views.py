@@ -8,9 +8,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
 
 from oumi_flow.events import Event
+from oumi_flow.typed import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import argparse

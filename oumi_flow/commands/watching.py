@@ -11,13 +11,13 @@ import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
 from oumi_flow.board import Board, apply
 from oumi_flow.commands.curves import Curve, Curves
 from oumi_flow.errors import FlowError
 from oumi_flow.events import Event, RunFinished, from_line
 from oumi_flow.model import Progress
+from oumi_flow.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from oumi_flow.commands.opening import Opened

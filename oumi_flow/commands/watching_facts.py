@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from oumi_flow.board import Board
 from oumi_flow.model import Job
 from oumi_flow.text import size
+from oumi_flow.typed import TYPE_CHECKING
 from oumi_flow.ui.tui.source import AttemptFacts, JobFacts
 
 if TYPE_CHECKING:

@@ -6,11 +6,11 @@ import errno
 import os
 import stat as modes
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
 
 from oumi_flow.disk.files import GONE, unreadable
 from oumi_flow.hashing import blake2b
 from oumi_flow.model import Counts
+from oumi_flow.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import re

@@ -19,12 +19,12 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
-from typing import Any
 
 from oumi_flow.executors.forking import Forge, Reborn
 from oumi_flow.executors.supervise import serve, settle_in
 from oumi_flow.executors.wire import ORDERS, REPORTS
 from oumi_flow.sockets import socket
+from oumi_flow.typed import Any
 
 
 def main(modules: Sequence[str], cwd: str) -> None:

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any, Protocol
 
 from oumi_flow.dataclass import dataclass, fields, values_of
 from oumi_flow.errors import FlowError
+from oumi_flow.typed import Any, Protocol
 
 # In the environment of every process of a job, so that its remnants can be told by it.
 TOKEN_VARIABLE = "OUMI_FLOW_ATTEMPT_TOKEN"

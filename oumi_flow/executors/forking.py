@@ -22,13 +22,13 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType
-from typing import Any
 
 from oumi_flow.executors.base import TOKEN_VARIABLE
 from oumi_flow.executors.files import slurp
 from oumi_flow.executors.hearing import CAUGHT
 from oumi_flow.executors.shown import show_variable
 from oumi_flow.executors.wire import ORDERS, REPORTS
+from oumi_flow.typed import Any
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 _WRITERS = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
 
 from oumi_flow.executors import processes
 from oumi_flow.executors.base import Exit, Handle
 from oumi_flow.executors.processes import boot_id
 from oumi_flow.executors.state_dir import StateDir
+from oumi_flow.typed import Any
 
 _OPEN_STATES = ("starting", "running")  # of an attempt that nobody has written an end for
 

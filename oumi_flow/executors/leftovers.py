@@ -11,12 +11,12 @@ import signal
 import stat
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from oumi_flow.executors import processes
 from oumi_flow.executors.base import TOKEN_VARIABLE, Handle
 from oumi_flow.executors.files import slurp
 from oumi_flow.executors.processes import Process
+from oumi_flow.typed import NamedTuple
 
 _STUBBORN = 10.0  # seconds for the kernel to end what was killed
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
 
 from oumi_flow.encoding import encoder
 from oumi_flow.executors.base import TOKEN_VARIABLE, Attempt
 from oumi_flow.model import EMPTY
+from oumi_flow.typed import Any
 
 
 def base_of(attempt: Attempt) -> dict[str, str]:

@@ -7,9 +7,9 @@ snapshot valid needs none.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 from oumi_flow.model import Workflow
+from oumi_flow.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from oumi_flow.verbs.keys import OumiKeys

@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from itertools import pairwise
-from typing import Any
 
 from oumi_flow import graph
 from oumi_flow.disk import is_glob
@@ -24,6 +23,7 @@ from oumi_flow.load.values import Scope, Session, Values
 from oumi_flow.load.yaml_source import Node
 from oumi_flow.model import Counts, Job, Workflow
 from oumi_flow.text import parse_duration
+from oumi_flow.typed import Any
 from oumi_flow.verbs.keys import OumiKeys
 from oumi_flow.verbs.places import to_base
 

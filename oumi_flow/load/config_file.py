@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any
 
 from oumi_flow.dataclass import dataclass, field
 from oumi_flow.errors import Problem, Where, WorkflowErrors
+from oumi_flow.typed import Any
 
 MAX_BYTES = 20_000_000
 MAX_DEPTH = 100

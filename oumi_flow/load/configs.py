@@ -11,7 +11,6 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
 
 from oumi_flow.errors import FlowError
 from oumi_flow.load.config_file import (
@@ -21,6 +20,7 @@ from oumi_flow.load.config_file import (
     tokens_of,
     value_of,
 )
+from oumi_flow.typed import Any, NamedTuple
 from oumi_flow.verbs.command import Arg, Args, parse_args
 from oumi_flow.verbs.keys import KeyTable, OumiKeys, pattern_of
 from oumi_flow.verbs.table import VerbSpec

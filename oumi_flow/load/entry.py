@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from operator import itemgetter
-from typing import Any, NamedTuple, TypeVar
 
 from oumi_flow.load.template import Expression, Text, Token, tokens
 from oumi_flow.load.yaml_source import Node
+from oumi_flow.typed import Any, NamedTuple, TypeVar
 
 T = TypeVar("T")
 

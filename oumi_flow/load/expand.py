@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from oumi_flow.dataclass import dataclass
 from oumi_flow.errors import FlowError, Problem, Where, WorkflowErrors
@@ -21,6 +20,7 @@ from oumi_flow.load.values import Scope, Session, Values
 from oumi_flow.load.yaml_source import MAX_BYTES, Node, decode, parse
 from oumi_flow.model import Stamp
 from oumi_flow.text import did_you_mean, size
+from oumi_flow.typed import Any
 
 MAX_JOBS = 200_000
 MAX_NESTING = 20

@@ -6,7 +6,6 @@ import os
 import shutil
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
 
 from oumi_flow import staleness
 from oumi_flow.errors import Problem
@@ -23,6 +22,7 @@ from oumi_flow.load.values import Session
 from oumi_flow.load.yaml_source import Node
 from oumi_flow.model import Command, Job
 from oumi_flow.text import did_you_mean
+from oumi_flow.typed import Any
 from oumi_flow.verbs.command import Args, build_command, normal_args, parse_args, shell_command
 from oumi_flow.verbs.places import to_workdir
 from oumi_flow.verbs.table import VerbSpec, known_verbs, verb

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
 
 from oumi_flow.dataclass import dataclass, field
 from oumi_flow.errors import FlowError, Problem, WorkflowErrors
@@ -19,6 +18,7 @@ from oumi_flow.load.expand import Draft, Files
 from oumi_flow.load.template import Ref, Text
 from oumi_flow.load.yaml_source import Node
 from oumi_flow.model import EMPTY, Counts, Output
+from oumi_flow.typed import Any
 from oumi_flow.verbs.command import Args, parse_args
 from oumi_flow.verbs.keys import OumiKeys
 from oumi_flow.verbs.places import Placement, choose_place, inside, to_base, to_workdir

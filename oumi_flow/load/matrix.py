@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from itertools import product
 from math import prod
-from typing import Any
 
 from oumi_flow.errors import Problem
 from oumi_flow.load.yaml_source import Node
 from oumi_flow.text import did_you_mean
+from oumi_flow.typed import Any
 
 MAX_COMBINATIONS = 100_000
 

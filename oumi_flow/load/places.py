@@ -12,11 +12,11 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from operator import itemgetter
-from typing import NamedTuple
 
 from oumi_flow.dataclass import dataclass, field
 from oumi_flow.disk import is_glob
 from oumi_flow.model import Counts
+from oumi_flow.typed import NamedTuple
 from oumi_flow.verbs.places import inside
 
 

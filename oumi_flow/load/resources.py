@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from oumi_flow.load.expand import Draft
 from oumi_flow.load.making import Making, Workshop
 from oumi_flow.load.values import Session
 from oumi_flow.load.yaml_source import Node
 from oumi_flow.model import GpuRequest
 from oumi_flow.text import did_you_mean
+from oumi_flow.typed import Any
 
 GPU_VARIABLE = "CUDA_VISIBLE_DEVICES"
 

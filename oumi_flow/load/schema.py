@@ -13,11 +13,11 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any
 
 from oumi_flow.errors import Problem
 from oumi_flow.load.yaml_source import Node, scalar
 from oumi_flow.text import did_you_mean
+from oumi_flow.typed import Any
 
 Json = Any
 

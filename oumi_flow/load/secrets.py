@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from oumi_flow.pattern import pattern
+from oumi_flow.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from oumi_flow.model import Workflow

@@ -14,7 +14,6 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from operator import attrgetter
-from typing import Any
 
 from oumi_flow import __version__
 from oumi_flow.dataclass import dataclass, fields
@@ -33,6 +32,7 @@ from oumi_flow.model import (
     Stamp,
     Workflow,
 )
+from oumi_flow.typed import Any
 
 _LAYOUT = 3
 _encode = encoder()

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+
+from oumi_flow.typed import NamedTuple
 
 
 class Ref(NamedTuple):

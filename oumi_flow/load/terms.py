@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from oumi_flow.load.expand import Draft
 from oumi_flow.model import Retry
 from oumi_flow.text import parse_duration
+from oumi_flow.typed import NamedTuple
 
 # The fields that they are made of: what no matrix value has a hand in, the jobs of an entry share.
 TERM_FIELDS = (

@@ -6,7 +6,6 @@ What belongs to other jobs stays a `Ref`. Knows how names are looked up, not wha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from oumi_flow.dataclass import dataclass, field
 from oumi_flow.errors import Problem
@@ -27,6 +26,7 @@ from oumi_flow.load.template import (
 from oumi_flow.load.yaml_source import Node
 from oumi_flow.model import Stamp
 from oumi_flow.text import did_you_mean
+from oumi_flow.typed import Any
 
 EMPTY = Text()
 BROKEN = Text((), broken=True)

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
 from oumi_flow.errors import FlowError, Problem, Where, WorkflowErrors
+from oumi_flow.typed import Any
 
 MAX_BYTES = 20_000_000
 MAX_DEPTH = 100

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Protocol
 
 from oumi_flow.model import Progress
 from oumi_flow.pattern import pattern
 from oumi_flow.progress import parse
 from oumi_flow.progress.tail import LineCount, Tail, last_bytes
+from oumi_flow.typed import Protocol
 
 METRICS = "metrics_rank0000.jsonl"
 # Of a row of metrics: where the training is, not how it goes.

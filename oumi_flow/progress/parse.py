@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
 
 from oumi_flow.pattern import pattern
+from oumi_flow.typed import Any, NamedTuple
 
 LONGEST = 8192  # characters of a line that are looked at
 MOST_METRICS = 64  # names kept of one job

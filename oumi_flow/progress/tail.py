@@ -7,9 +7,9 @@ short one: what does not fit is skipped. Knows no formats.
 from __future__ import annotations
 
 import os
-from typing import BinaryIO
 
 from oumi_flow.pattern import pattern
+from oumi_flow.typed import BinaryIO
 
 LIMIT = 64 * 1024  # bytes read and kept at most
 

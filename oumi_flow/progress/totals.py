@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from oumi_flow.model import Job
 from oumi_flow.progress.tail import LineCount
+from oumi_flow.typed import Any
 
 MOST_BYTES = 256 * 1024 * 1024  # of an input whose rows are counted
 _KEYS = {"train": "training.max_steps", "tune": "tuning.n_trials"}

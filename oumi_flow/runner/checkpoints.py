@@ -16,7 +16,8 @@ import json
 import os
 import struct
 from collections.abc import Callable, Collection, Iterator
-from typing import BinaryIO
+
+from oumi_flow.typed import BinaryIO
 
 _STATE = "trainer_state.json"
 _MOST_BYTES = 256 * 1024 * 1024

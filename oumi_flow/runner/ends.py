@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from oumi_flow.executors.base import Exit
 from oumi_flow.model import Job
 from oumi_flow.runner.terms import Ending
 from oumi_flow.text import limit
+from oumi_flow.typed import NamedTuple
 
 
 class End(NamedTuple):

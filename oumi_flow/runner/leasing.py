@@ -8,13 +8,13 @@ else's do is tried again soon, how soon the pool says.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple, Protocol
 
 from oumi_flow.dataclass import dataclass
 from oumi_flow.model import Decision, GpuRequest, Job, Step
 from oumi_flow.runner.terms import Lease, Options
 from oumi_flow.schedule.machine import Hold, Machine
 from oumi_flow.schedule.requests import effective_request
+from oumi_flow.typed import NamedTuple, Protocol
 
 # Seconds. What a job of ours has let go of is free in a moment, so the first pauses are short.
 _FIRST_PAUSE, _A_MOMENT = 0.002, 0.15

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from heapq import heappop, heappush
-from typing import Any
 
 from oumi_flow.events import (
     Event,
@@ -33,6 +32,7 @@ from oumi_flow.runner.terms import Defer, Ending, Lease, Message, Options, Pilot
 from oumi_flow.runner.waiting import WaitingRoom
 from oumi_flow.schedule.requests import impossible
 from oumi_flow.text import limit
+from oumi_flow.typed import Any
 
 _S = JobState
 _UNWANTED = Ending(_S.CANCELLED, "not wanted any more", "interrupted")

@@ -9,7 +9,6 @@ hundredth of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from oumi_flow.model import Decision, Step
 from oumi_flow.runner import terms
@@ -17,6 +16,7 @@ from oumi_flow.runner.leasing import Leasing
 from oumi_flow.runner.terms import Options
 from oumi_flow.schedule.estimates import estimate, ranks
 from oumi_flow.schedule.line import Rank
+from oumi_flow.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from oumi_flow.schedule.rules import JobSet

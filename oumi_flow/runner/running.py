@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from oumi_flow.errors import FlowError
 from oumi_flow.events import Event, RunFinished
@@ -28,6 +27,7 @@ from oumi_flow.runner.terms import (
     Watcher,
     Worker,
 )
+from oumi_flow.typed import Any
 
 _MOST_WORKERS = 32
 

@@ -9,9 +9,9 @@ so nobody can forget it: a waiting job never outlives what it waits for.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
 
 from oumi_flow.model import JobState
+from oumi_flow.typed import NamedTuple
 
 _S = JobState
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
 from oumi_flow.errors import FlowError
 from oumi_flow.events import Event, Note, stamp
+from oumi_flow.typed import TypeVar
 
 _E = TypeVar("_E", bound=Event)
 Listener = Callable[[Event], None]

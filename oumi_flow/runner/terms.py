@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import Any, NamedTuple, Protocol
 
 from oumi_flow.dataclass import dataclass, field
 from oumi_flow.executors.base import Attempt, Exit, Handle
 from oumi_flow.model import JobState, Outcome, Reason, Step, Trace
 from oumi_flow.progress import Follower
 from oumi_flow.schedule.line import Rank
+from oumi_flow.typed import Any, NamedTuple, Protocol
 
 
 @dataclass(frozen=True, slots=True)

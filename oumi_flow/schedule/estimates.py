@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import NamedTuple
 
 from oumi_flow.graph import remaining_path
 from oumi_flow.model import Decision, Step
 from oumi_flow.schedule.line import Rank
+from oumi_flow.typed import NamedTuple
 from oumi_flow.verbs import verb
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from heapq import heappop, heappush
-from typing import Generic, Protocol, TypeVar
 
 from oumi_flow.model import GpuRequest
 from oumi_flow.schedule.machine import Hold
+from oumi_flow.typed import Generic, Protocol, TypeVar
 
 # Smaller goes first: (-priority, what the rule says, place in the file).
 Rank = tuple[int, float, int]

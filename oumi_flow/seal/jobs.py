@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Any
 
 from oumi_flow.seal import ENTRY, Look, Numbers, OtherError, decoded, lengths
+from oumi_flow.typed import Any
 
 # Jobs whose rows are in one frame: few are read, and written anew, when one of them has run.
 ROWS = 1024

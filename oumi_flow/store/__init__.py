@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
 from oumi_flow.errors import FlowError
 from oumi_flow.model import EMPTY, Past, Progress, Stamp, Workflow
 from oumi_flow.store.files import Files, parse, read_json, to_json, told
 from oumi_flow.store.paths import STATE, Paths
 from oumi_flow.store.traces import Traces
+from oumi_flow.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from oumi_flow.events import Event

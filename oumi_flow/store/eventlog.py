@@ -10,10 +10,10 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 from oumi_flow.events import Event, RunFinished, from_line, to_bytes
 from oumi_flow.store.files import Files, told
+from oumi_flow.typed import Any
 
 POLL_S = 0.1
 _BLOCK = 1 << 20

@@ -11,13 +11,13 @@ import json
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
 
 from oumi_flow.disk import atomic_write
 from oumi_flow.encoding import encoder
 from oumi_flow.errors import BAD_WORKFLOW, JOBS_FAILED, LOCKED, FlowError
 from oumi_flow.model import FORMAT
 from oumi_flow.store.paths import STATE
+from oumi_flow.typed import Any
 
 # More than this is no state file of ours.
 _LIMIT = 1 << 30

@@ -8,7 +8,6 @@ from __future__ import annotations
 import marshal
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from operator import attrgetter
-from typing import Any
 
 from oumi_flow.dataclass import MISSING, fields
 from oumi_flow.encoding import encoder
@@ -22,6 +21,7 @@ from oumi_flow.model import (
     Trace,
     Value,
 )
+from oumi_flow.typed import Any
 
 _TRACE_FIELDS = tuple(field.name for field in fields(Trace))
 _ATTEMPT_FIELDS = tuple(field.name for field in fields(LastAttempt))

@@ -13,7 +13,6 @@ import errno
 import os
 import time
 from contextlib import closing, suppress
-from typing import Any
 
 from oumi_flow import identity
 from oumi_flow.disk import is_settled, stamp_of
@@ -23,6 +22,7 @@ from oumi_flow.model import FORMAT, Stamp
 from oumi_flow.sockets import AF_UNIX, SO_PEERCRED, SOCK_STREAM, SOL_SOCKET, socket
 from oumi_flow.store.files import Files, parse, read_bytes, read_json, to_json, told
 from oumi_flow.store.paths import Paths
+from oumi_flow.typed import Any
 
 # Who merely looks whether the lock is held takes it for a moment; that long we try again.
 _PATIENCE_S = 0.3

@@ -6,12 +6,12 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
 
 from oumi_flow.dataclass import dataclass, fields, values_of
 from oumi_flow.errors import FlowError
 from oumi_flow.store.files import Files, read_json
 from oumi_flow.text import did_you_mean
+from oumi_flow.typed import Any
 
 # The list forgets the oldest runs beyond this many.
 KEPT = 1000

@@ -10,7 +10,6 @@ import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from threading import Lock
-from typing import Any
 
 from oumi_flow.disk import stamp, stamp_of, sync_folder
 from oumi_flow.errors import FlowError
@@ -33,6 +32,7 @@ from oumi_flow.store.records import (
     trace_to_row,
     unpacked,
 )
+from oumi_flow.typed import Any
 
 _AT_ONCE = 100  # rows of an index that are made ready for writing at a time
 _MAGIC = b"oumi-flow index "

@@ -11,10 +11,10 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from oumi_flow.dataclass import dataclass, replace
 from oumi_flow.errors import FlowError
+from oumi_flow.typed import Any
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@ Knows streams only by their theme; prints nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TextIO
 
 from oumi_flow.errors import Problem
+from oumi_flow.typed import TextIO
 from oumi_flow.ui import cells
 from oumi_flow.ui.theme import Theme, theme_of
 

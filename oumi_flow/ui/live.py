@@ -12,12 +12,12 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import islice
 from types import TracebackType
-from typing import TYPE_CHECKING, TextIO
 
 from oumi_flow.board import Board, apply
 from oumi_flow.board.outlook import TimeLeft, forecast
 from oumi_flow.events import Event, RunFinished
 from oumi_flow.model import Progress
+from oumi_flow.typed import TYPE_CHECKING, TextIO
 from oumi_flow.ui.frame import ends, frame
 from oumi_flow.ui.lines import Tail, Teller, no_tail
 from oumi_flow.ui.theme import RICH, Line, Theme, theme_of

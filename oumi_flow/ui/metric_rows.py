@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import isfinite
-from typing import Any
 
+from oumi_flow.typed import Any
 from oumi_flow.ui.tables import MetricRow, differing_keys
 
 

@@ -7,11 +7,11 @@ without rich.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TextIO
 
 from oumi_flow.board import Board, apply
 from oumi_flow.events import Event, RunFinished
 from oumi_flow.model import Progress
+from oumi_flow.typed import TextIO
 from oumi_flow.ui.lines import Tail, Teller, no_tail
 from oumi_flow.ui.planned import plan_lines
 from oumi_flow.ui.theme import Line, Theme, theme_of

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from oumi_flow.board import Board, JobRow
 from oumi_flow.board.outlook import time_left
 from oumi_flow.dataclass import dataclass, field
 from oumi_flow.model import JobState, Progress, Workflow
 from oumi_flow.text import count, duration, ordinal, size
+from oumi_flow.typed import Any
 from oumi_flow.ui.frame import Ask
 from oumi_flow.ui.layout import columns, paragraph
 from oumi_flow.ui.lines import (

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import TextIO
 
 from oumi_flow.dataclass import dataclass
+from oumi_flow.typed import TextIO
 from oumi_flow.ui import cells
 
 Span = tuple[str, str]  # style, text

@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import NamedTuple
 
 from oumi_flow.errors import FlowError
 from oumi_flow.pattern import pattern
+from oumi_flow.typed import NamedTuple
 from oumi_flow.verbs.plain import BLANKS, PLAIN, SHELL_WORDS
 from oumi_flow.verbs.table import CliOption, VerbSpec
 

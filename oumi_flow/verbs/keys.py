@@ -6,12 +6,12 @@ A value made elsewhere (by asking oumi once) and handed in; knows no process, fi
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from oumi_flow.dataclass import dataclass, field
 from oumi_flow.errors import Problem, Where
 from oumi_flow.pattern import pattern
 from oumi_flow.text import nearest
+from oumi_flow.typed import Any
 
 # Options that `args` may not hold: the config is a field of its own, the others run nothing.
 _NOT_ARGS = frozenset({"--config", "-c", "--list", "--help", "-h"})

@@ -9,9 +9,9 @@ Knows the grammar of such texts, not what lies on the disk.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from oumi_flow.pattern import pattern
+from oumi_flow.typed import NamedTuple
 
 # What bash itself runs or reads: a text that starts with one of these needs a shell.
 _BASH = """

@@ -10,9 +10,9 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
-from typing import Any
 
 from oumi_flow.model import Job
+from oumi_flow.typed import Any
 from oumi_flow.verbs.table import VerbSpec
 
 # Left out of a model folder: what differs between identical runs, or what no reader of a model

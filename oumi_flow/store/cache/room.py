@@ -12,9 +12,9 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from threading import Lock
-from typing import NamedTuple
 
 from oumi_flow.store.cache import entry
+from oumi_flow.typed import NamedTuple
 
 _LOOK_AGAIN = 8  # times while as much comes as there may be
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import stat as modes
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 from oumi_flow.disk.walk import is_glob, is_ours
 from oumi_flow.hashing import blake2b
 from oumi_flow.model import Counts, Evidence, Job
+from oumi_flow.typed import NamedTuple
 
 FOLDER = "folder"  # the job's own folder
 STATE = "state"  # the one file of our state that goes with a result

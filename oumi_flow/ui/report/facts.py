@@ -6,11 +6,11 @@ Times are unix seconds, durations seconds, sizes bytes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from oumi_flow.board import Board
 from oumi_flow.dataclass import dataclass, field
 from oumi_flow.model import EMPTY
+from oumi_flow.typed import Any
 from oumi_flow.ui.report.spans import Spans
 
 # A metric's points in order of steps: (step, value). NaN stands for a value that was not finite.

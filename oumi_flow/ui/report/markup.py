@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from html import escape
-from typing import Any
 
+from oumi_flow.typed import Any
 from oumi_flow.ui import cells
 
 _VOID = frozenset({"meta", "br", "hr", "col"})

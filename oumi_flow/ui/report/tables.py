@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from oumi_flow.board import key_metrics
 from oumi_flow.dataclass import dataclass
 from oumi_flow.metrics import best_of
 from oumi_flow.text import count
+from oumi_flow.typed import Any
 from oumi_flow.ui.lines import number
 from oumi_flow.ui.report.markup import Markup, el, reference
 from oumi_flow.ui.tables import MetricRow, differing_keys, short_keys
