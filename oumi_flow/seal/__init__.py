@@ -97,7 +97,9 @@ def look(words: "Sequence[str]") -> Look:
             found.answer = head["answer"]
         elif found.lock is not None:
             found.path, found.flags = path, head["flags"]
-    except (OtherError, StopIteration, KeyError, TypeError, ValueError, OSError, EOFError):
+    except (OtherError, StopIteration, OSError, EOFError):
+        pass
+    except (LookupError, TypeError, ValueError, AttributeError):  # not what we write
         pass
     return found
 
@@ -156,26 +158,30 @@ def index_of(descriptor: int) -> bytes:
     return index
 
 
+def entries_of(index: bytes) -> list[bytes]:
+    return [index[at : at + ENTRY] for at in range(0, len(index) - ENTRY, ENTRY)]
+
+
 def lengths(index: bytes) -> list[int]:
     """Bytes of each frame, which follow one another."""
-    return [int(index[at + 8 : at + ENTRY], 16) for at in range(0, len(index) - ENTRY, ENTRY)]
+    return [int(entry[8:], 16) for entry in entries_of(index)]
 
 
 def frames_of(file: "Any", index: bytes) -> "Iterator[Any]":
     """What is in each frame, read when it is asked for. Raises OtherError as `decoded` does."""
-    for number, length in enumerate(lengths(index)):
-        yield decoded(index[ENTRY * number :], file.read(length))
+    for entry in entries_of(index):
+        yield decoded(entry, file.read(int(entry[8:], 16)))
 
 
 def decoded(entry: bytes, frame: "bytes | memoryview") -> "Any":
     """What is in a frame. Checked before it is decoded: `marshal` trusts what it reads.
 
-    Raises OtherError for a frame that is not the one that the index, which begins with its entry
-    here, stands for: torn, or of another time than the others.
+    Raises OtherError for a frame that is not the one that its entry in the index stands for: torn,
+    or of another time than the others.
     """
     from marshal import loads
 
-    if entry[:ENTRY] != entry_of(frame):
+    if entry != entry_of(frame):
         raise OtherError
     return loads(frame)
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 
 from oumi_flow.content import atomic_write
-from oumi_flow.seal import ENTRY, MASK, Moved, OtherError, decoded, entry_of, index_of, lengths
-from oumi_flow.seal.writing import PART, Files, framed, index_with, indexed, packed, roomy
+from oumi_flow.seal import MASK, Moved, OtherError, decoded, entries_of, entry_of, index_of, lengths
+from oumi_flow.seal.writing import PART, Files, framed, index_with, packed, roomy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def _renewed(descriptor: int, index: bytes, part: int, moved: Sequence[Moved]) -
     number = 1 + part  # after the head
     sizes = lengths(index)
     frame = os.pread(descriptor, sizes[number], sum(sizes[:number]))
-    paths, stamps, digests = decoded(index[ENTRY * number :], frame)
+    paths, stamps, digests = decoded(entries_of(index)[number], frame)
     numbers = memoryview(bytearray(stamps)).cast("Q")
     for file in moved:
         if file.part == part and file.now is not None:
@@ -64,7 +64,7 @@ def _put(descriptor: int, index: bytes, changed: Mapping[int, bytes | memoryview
     sizes = lengths(index)
     if os.pread(descriptor, len(index) + 1, sum(sizes)) != index:
         raise OtherError
-    entries = [index[at : at + ENTRY] for at in range(0, len(index) - ENTRY, ENTRY)]
+    entries = entries_of(index)
     for number, frame in changed.items():
         os.pwrite(descriptor, frame, sum(sizes[:number]))
         entries[number] = entry_of(frame)
@@ -103,12 +103,15 @@ def amend(sealed: SealedJobs, proof: Proof, rows: Mapping[int, bytes]) -> None:
             *whose,
         ]
         _store(sealed, frames)
-    except (OSError, OtherError, ValueError, IndexError, TypeError, KeyError):
+    except (OSError, OtherError, ValueError, IndexError, TypeError, KeyError, OverflowError):
         return
 
 
 def _store(sealed: SealedJobs, frames: Sequence[bytes | memoryview]) -> None:
-    """Write what differs where it lies, if all else stays where it is; else a new file."""
+    """Write what differs where it lies, if all else stays where it is; else a new file.
+
+    What was not read has the entry that it had: if it is not what that stands for, nor is it now.
+    """
     descriptor = os.open(sealed.path, os.O_RDWR | os.O_CLOEXEC)
     try:
         if list(map(len, frames)) == lengths(sealed.index):
@@ -116,7 +119,9 @@ def _store(sealed: SealedJobs, frames: Sequence[bytes | memoryview]) -> None:
             changed = {number: frame for number, (frame, were) in pairs if frame is not were}
             _put(descriptor, sealed.index, changed)
         elif index_of(descriptor) == sealed.index:
-            atomic_write(sealed.path, indexed(frames), mode=0o600)
+            known = dict(zip(map(id, sealed.frames), entries_of(sealed.index), strict=True))
+            index = index_with(known.get(id(frame)) or entry_of(frame) for frame in frames)
+            atomic_write(sealed.path, [*frames, index], mode=0o600)
     finally:
         os.close(descriptor)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
-from oumi_flow.seal import ENTRY, Look, Numbers, OtherError, decoded, lengths
+from oumi_flow.seal import Look, Numbers, OtherError, decoded, entries_of, lengths
 from oumi_flow.typed import Any
 
 # Jobs whose rows are in one frame: few are read, and written anew, when one of them has run.
@@ -57,6 +57,7 @@ class SealedJobs:
         sizes = lengths(self.index)
         if len(data) != sum(sizes) + len(self.index) or not data.endswith(self.index):
             raise OtherError
+        self._entries = entries_of(self.index)
         self.frames: list[memoryview] = []
         view, at = memoryview(data), 0
         for length in sizes:
@@ -79,7 +80,7 @@ class SealedJobs:
             raise OtherError
 
     def _in(self, frame: int) -> Any:
-        return decoded(self.index[ENTRY * frame :], self.frames[frame])
+        return decoded(self._entries[frame], self.frames[frame])
 
     def part(self, number: int) -> tuple[bytes, bytes, bytes]:
         """Paths, stamps and digests of a part."""

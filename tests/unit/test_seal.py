@@ -270,6 +270,26 @@ def test_two_that_write_at_once_lose_a_seal_rather_than_mix_it(
     assert told is None or 2 in told
 
 
+@pytest.mark.parametrize("row", [b"[4]", b"[4, 'a row that is longer, so that all is written']"])
+def test_what_is_torn_is_not_vouched_for_by_who_did_not_read_it(row: bytes) -> None:
+    """A part of which nothing was judged is written again as it lies there, torn meanwhile."""
+    fillers = [f"f{number}" for number in range(writing.PART)]
+    for name in (*fillers, "d"):
+        Path(name).write_text(name)
+    sealed({0: fillers, 1: ["d"]}, [[], []])
+    Path("d").write_text("d is new")
+    found = seal.look(WORDS)
+    path = Path(found.path)
+    whole = path.read_bytes()
+    _, part, following, *_ = starts_of(whole)
+    middle = (part + following) // 2
+    path.write_bytes(whole[:middle] + bytes(64) + whole[middle + 64 :])
+    jobs = SealedJobs(found)
+    amending.amend(jobs, proof_of({1: ["d"]}), {1: row})
+    assert len(path.read_bytes()) == len(whole) or len(row) > 16
+    assert judged_again() is None
+
+
 def test_what_was_missing_and_is_there_now_is_not_missed() -> None:
     Path("a").write_text("a")
     proof = proof_of({0: ["a"]})
