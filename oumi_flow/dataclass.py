@@ -22,6 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from dataclasses import MISSING as MISSING
+    from dataclasses import Field as Field
     from dataclasses import dataclass as dataclass
     from dataclasses import field as field
     from dataclasses import fields as fields
@@ -61,9 +62,9 @@ else:
         """A class decorator; see `dataclasses.dataclass`."""
 
         def decorate(cls):
-            known = _gathered(cls)
+            known = _gathered(cls, frozen)
             made = _with_slots(cls, known) if slots else cls
-            made.__our_fields__ = list(known.values())
+            made.__our_fields__, made.__our_frozen__ = list(known.values()), frozen
             made.__dataclass_fields__ = _Standard()
             own = cls.__dict__
             if "__match_args__" not in own:
@@ -103,22 +104,27 @@ def _fields_of(cls: Any) -> list[Any]:
     return found
 
 
-_NOT_OURS = {"__setattr__", "__delattr__"}
+_NOT_OURS = {"__post_init__", "__setattr__", "__delattr__"}
 
 
-def _gathered(cls: Any) -> dict[str, Any]:
+def _gathered(cls: Any, frozen: bool) -> dict[str, Any]:
     """All fields by name, those of its bases first. What is left in the class are defaults."""
     known: dict[str, Any] = {}
-    for base in cls.__mro__[:0:-1]:
-        known.update((each.name, each) for each in base.__dict__.get("__our_fields__", ()))
-    if hasattr(cls, "__post_init__") or not cls.__dict__.keys().isdisjoint(_NOT_OURS):
-        raise TypeError(f"{cls.__name__}: more than this dataclass can")
+    for base in cls.__mro__[-2::-1]:
+        own = base.__dict__
+        known.update((each.name, each) for each in own.get("__our_fields__", ()))
+        ours = own.get("__our_frozen__")
+        if not (own.keys().isdisjoint(_NOT_OURS) if ours is None else ours is frozen):
+            raise TypeError(f"{cls.__name__}: more than this dataclass can")
     for name, annotation in cls.__annotations__.items():
-        if annotation.removeprefix("typing.").startswith("ClassVar"):
+        kind = annotation.partition("[")[0].rpartition(".")[2]
+        if kind == "ClassVar":
             continue
+        if kind in ("InitVar", "KW_ONLY"):
+            raise TypeError(f"{cls.__name__}.{name}: more than this dataclass can")
         given = cls.__dict__.get(name, MISSING)
         made: Any = given
-        if type(given).__name__ != "Field":
+        if not isinstance(given, Field):
             made = field(default=given)
         elif made.default is not MISSING:
             setattr(cls, name, made.default)
@@ -128,7 +134,14 @@ def _gathered(cls: Any) -> dict[str, Any]:
             raise TypeError(f"{cls.__name__}.{name}: all objects would share this default")
         made.name, made.type = name, annotation
         known[name] = made
+    places = [_may_be_left_out(each) for each in known.values() if not each.kw_only]
+    if places != sorted(places):
+        raise TypeError(f"{cls.__name__}: a field without a default after one that has one")
     return known
+
+
+def _may_be_left_out(each: Any) -> bool:
+    return each.default is not MISSING or each.default_factory is not MISSING
 
 
 def _with_slots(cls: Any, known: dict[str, Any]) -> Any:
@@ -149,7 +162,7 @@ def _late_init(cls: Any, frozen: bool, slots: bool) -> Any:
     """What fills the first objects field by field: to compile costs as much as forty of them."""
     left = _FILLED
 
-    def __init__(self: Any, *args: Any, **named: Any) -> None:
+    def __init__(self: Any, /, *args: Any, **named: Any) -> None:
         nonlocal left
         left -= 1
         if left < 0 or not _filled(self, cls, args, named):
@@ -186,25 +199,25 @@ def _compiled_init(cls: Any, frozen: bool, slots: bool) -> Any:
     The standard one has `object.__setattr__` find it for each object, which is most of what making
     ten thousand jobs costs.
     """
-    known: dict[str, Any] = {"MISSING": MISSING, "set_value": object.__setattr__}
+    known: dict[str, Any] = {"__missing": MISSING, "__set_value": object.__setattr__}
     places: list[str] = []
     words = ["*"]
     lines: list[str] = []
     for each in _fields_of(cls):
         name = each.name
-        known[f"or_{name}"] = each.default
+        known[f"__or_{name}"] = each.default
         if each.default_factory is not MISSING:
-            known[f"make_{name}"] = each.default_factory
-            lines.append(f"    if {name} is MISSING: {name} = make_{name}()")
+            known[f"__make_{name}"] = each.default_factory
+            lines.append(f"    if {name} is __missing: {name} = __make_{name}()")
         if slots and frozen:
-            known[f"set_{name}"] = getattr(cls, name).__set__
-            lines.append(f"    set_{name}(self, {name})")
+            known[f"__set_{name}"] = getattr(cls, name).__set__
+            lines.append(f"    __set_{name}(self, {name})")
         elif frozen:
-            lines.append(f"    set_value(self, {name!r}, {name})")
+            lines.append(f"    __set_value(self, {name!r}, {name})")
         else:
             lines.append(f"    self.{name} = {name}")
-        must = each.default is MISSING and each.default_factory is MISSING
-        (words if each.kw_only else places).append(name if must else f"{name}=or_{name}")
+        may = _may_be_left_out(each)
+        (words if each.kw_only else places).append(f"{name}=__or_{name}" if may else name)
     head = ", ".join(["self", *places, *(words if len(words) > 1 else ())])
     exec("\n".join([f"def __init__({head}):", *lines, "    pass"]), known)
     made = known["__init__"]

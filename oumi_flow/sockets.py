@@ -51,7 +51,7 @@ def packets() -> tuple[socket, socket]:
 
 def send_fds(to: socket, data: bytes, descriptors: Iterable[int], flags: int = 0) -> int:
     """Send both in one message; returns how many bytes of `data` went. Raises OSError."""
-    numbers = b"".join(fd.to_bytes(_INT, sys.byteorder) for fd in descriptors)
+    numbers = b"".join(fd.to_bytes(_INT, sys.byteorder, signed=True) for fd in descriptors)
     return to.sendmsg([data], [(SOL_SOCKET, SCM_RIGHTS, numbers)], flags)
 
 

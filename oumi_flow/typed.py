@@ -49,8 +49,12 @@ else:
         def __new__(cls, name, bases, content):
             if not bases:
                 return super().__new__(cls, name, bases, content)
+            if bases != (NamedTuple,):
+                raise TypeError(f"{name}: a tuple with names has no other bases")
             fields = tuple(content.get("__annotations__", ()))
             defaults = {each: content[each] for each in fields if each in content}
+            if [each in defaults for each in fields] != sorted(each in defaults for each in fields):
+                raise TypeError(f"{name}: a field without a default after one that has one")
             for place, each in enumerate(fields):
                 content[each] = _tuplegetter(place, f"field {place}")
             content |= {"__slots__": (), "_fields": fields, "__match_args__": fields}
@@ -85,7 +89,7 @@ else:
         """
         left = 20
 
-        def __new__(cls, *values, **named):
+        def __new__(cls, /, *values, **named):
             nonlocal left
             left -= 1
             if left and not named and len(values) == len(fields):
@@ -96,8 +100,8 @@ else:
         return __new__
 
     def _compiled_new(fields, defaults):
-        known = {"new": tuple.__new__, **{f"or_{name}": of for name, of in defaults.items()}}
-        heads = [f"{name}=or_{name}" if name in defaults else name for name in fields]
-        body = f"new(cls, ({', '.join(fields)}{',' * (len(fields) == 1)}))"
-        exec(f"def __new__({', '.join(['cls', *heads])}):\n    return {body}\n", known)
+        known = {"__new": tuple.__new__, **{f"__or_{name}": of for name, of in defaults.items()}}
+        heads = [f"{name}=__or_{name}" if name in defaults else name for name in fields]
+        body = f"__new(__cls, ({', '.join(fields)}{',' * (len(fields) == 1)}))"
+        exec(f"def __new__({', '.join(['__cls', *heads])}):\n    return {body}\n", known)
         return known["__new__"]

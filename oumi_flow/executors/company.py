@@ -66,6 +66,9 @@ class Company:
             member = self._free.pop()
             try:
                 send_fds(member.channel, line, descriptors, MSG_DONTWAIT)
+            except BlockingIOError:  # it lives, and does not read
+                self._free.append(member)
+                return False
             except OSError:  # gone, though we have not heard of it yet
                 member.channel.close()
                 continue

@@ -158,6 +158,29 @@ def test_what_it_does_not_know_it_refuses() -> None:
 
             def __setattr__(self, name: str, value: object) -> None: ...
 
+    @ours(frozen=True)
+    class Base:
+        number: int
+
+    with pytest.raises(TypeError):
+
+        @ours(frozen=False)
+        class Thawed(Base):  # type: ignore[misc]
+            other: int
+
+    with pytest.raises(TypeError):
+
+        @ours()
+        class Late:
+            first: int = 1
+            second: int  # type: ignore[misc]
+
+    with pytest.raises(TypeError):
+
+        @ours()
+        class Passed:
+            number: dataclasses.InitVar[int]
+
     with pytest.raises(TypeError):
 
         @ours()

@@ -32,6 +32,17 @@ def put(tmp_path: Path) -> Put:
     return put
 
 
+def taking(tmp_path: Path, number: int) -> tuple[str, Callable[[], bool]]:
+    """The key of an entry, and what takes it away."""
+    name = f"{number:032x}"
+
+    def take() -> bool:
+        shutil.rmtree(tmp_path / name)
+        return True
+
+    return name, take
+
+
 def there(tmp_path: Path) -> list[int]:
     return sorted(int(each.name, 16) for each in tmp_path.iterdir())
 
@@ -93,8 +104,7 @@ def test_nobody_goes_for_what_has_been_taken_out(tmp_path: Path, put: Put) -> No
         room.make(put(number, 10))
     for number in range(100, 160):
         room.make(put(number, 10))
-        shutil.rmtree(tmp_path / f"{number - 50:032x}")
-        room.left(f"{number - 50:032x}", 10)
+        assert room.let_out(*taking(tmp_path, number - 50))
     assert sum(entry.size_of(str(each)) for each in tmp_path.iterdir()) == 990
     assert there(tmp_path) == [*range(1, 50), *range(110, 160)]
     # And so it is for one that has had to let some go.
@@ -102,8 +112,7 @@ def test_nobody_goes_for_what_has_been_taken_out(tmp_path: Path, put: Put) -> No
         room.make(put(number, 10))
     assert there(tmp_path) == [*range(20, 50), *range(110, 180)]
     for number in range(180, 200):
-        shutil.rmtree(tmp_path / f"{number - 50:032x}")
-        room.left(f"{number - 50:032x}", 10)
+        assert room.let_out(*taking(tmp_path, number - 50))
         room.make(put(number, 10))
     assert there(tmp_path) == [*range(20, 50), *range(110, 130), *range(150, 200)]
 

@@ -69,7 +69,26 @@ def test_it_is_changed_copied_and_matched_as_the_standard_one() -> None:
         one.other = "b"  # type: ignore[attr-defined]
 
 
+def test_any_name_will_do() -> None:
+    class Odd(typed.NamedTuple):
+        cls: int
+        new: int = 2
+
+    assert Odd(cls=1) == (1, 2)
+
+
 def test_what_does_not_fit_is_refused() -> None:
+    with pytest.raises(TypeError):
+
+        class Late(typed.NamedTuple):
+            first: int = 1
+            second: int  # type: ignore[misc]
+
+    with pytest.raises(TypeError):
+
+        class Mixed(typed.NamedTuple, Exception):  # type: ignore[misc]
+            first: int
+
     with pytest.raises(TypeError, match="missing 1 required positional argument: 'name'"):
         Ours()  # type: ignore[call-arg]
     with pytest.raises(TypeError):

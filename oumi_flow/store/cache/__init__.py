@@ -63,8 +63,10 @@ class Found:
 
     def give_back(self) -> None:
         """Let it be an entry again. Raises OSError."""
-        self._room.forget()
-        self._coming.give_up()
+        try:
+            self._coming.give_up()
+        finally:
+            self._room.forget()
 
     def done(self) -> None:
         self._coming.done()
@@ -177,10 +179,8 @@ class RunCache:
             shelves = self.shelves(job, kept.trace.outputs)
             if shelves is None:
                 return None
-            size = entry.size_of(own)
-            if not coming.take(own, key):
+            if not self._room.let_out(key, lambda: coming.take(own, key)):
                 return None
-            self._room.left(key, size)
             return Found(coming, kept, shelves, self._room)
         if os.path.lexists(own):
             entry.remove(own)

@@ -52,19 +52,24 @@ class Room:
                 self._came += new.size
                 self._total += new.size
                 if self._order is not None:
-                    self._order.pop(key, None)
+                    if (old := self._order.pop(key, None)) is not None:
+                        self._total -= old.size
                     self._order[key] = new
             if self._total > limit and self._order is None:
                 self._look(ordered=True)
             while self._total > limit and self._order:
                 self._let_go(key)
 
-    def left(self, key: str, size: int) -> None:
-        """An entry of `size` bytes was taken out."""
+    def let_out(self, key: str, take: Callable[[], bool]) -> bool:
+        """Have an entry taken out by `take`, which says whether it was there."""
         with self._lock:
+            size = entry.size_of(f"{self._folder}/{key}")
+            if not take():
+                return False
             self._total = max(0, self._total - size)
             if self._order is not None:
                 self._order.pop(key, None)
+            return True
 
     def forget(self) -> None:
         """Something else became of entries: look at all when the next one comes."""

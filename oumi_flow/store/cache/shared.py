@@ -94,8 +94,9 @@ class Shared:
         self._room.make(trace.build_key)
 
     def remove(self, key: str) -> bool:
+        removed = entry.remove(f"{self.folder}/{key}", _busy_name())
         self._room.forget()
-        return entry.remove(f"{self.folder}/{key}", _busy_name())
+        return removed
 
     def _tidy(self) -> None:
         """Delete what killed processes were making or removing, once a run."""
