@@ -182,7 +182,8 @@ class LocalExecutor:
         else:
             self._server = None
         for token, (handle, its) in list(self._own.items()):
-            if its is not server or token in server.held:
+            # What one of the others has just reported is of no concern any more.
+            if its is not server or token in server.held or token not in self._own:
                 continue
             del self._own[token]
             self._read_reports()

@@ -798,6 +798,28 @@ def test_a_killed_server_costs_no_attempt(space: Space) -> None:
     assert space.end(handle).code == 9
 
 
+def test_an_end_that_is_heard_of_as_the_server_is_found_dead_loses_no_other(space: Space) -> None:
+    gate = space.root / "gate"
+    os.mkfifo(gate)
+    lasting = space.bash("a", f"echo up; read line < {gate}; exit $line")
+    written(space.root / "out" / "a" / "job.log")
+    ended = space.bash("b", "exit 4")
+    written(space.state_dir("b") / "exit.json")
+    supervisor = json.loads((space.state_dir("b") / "attempt.json").read_text())["handle"]["pid"]
+    (server,) = [pid for pid in processes.descendants(os.getpid()) if serves(pid)]
+    os.kill(server, signal.SIGSTOP)
+    until(lambda: getattr(processes.read_process(server), "state", "") == "T", "it is stopped")
+    unread = space.bash("c", "exit 5")
+    os.kill(server, signal.SIGKILL)
+    until(lambda: not lives(server))
+    until(lambda: not lives(supervisor))  # it has told of its end, which nobody has read
+    other = space.bash("d", "exit 6")
+    assert [space.end(each).code for each in (ended, other)] == [4, 6]
+    assert space.end(unread).lost
+    gate.write_text("9\n")
+    assert space.end(lasting).code == 9
+
+
 def test_a_server_killed_with_orders_unread_starts_none_of_them(space: Space) -> None:
     first = space.bash("a", "exit 0")
     assert space.end(first).code == 0
