@@ -1,7 +1,7 @@
 """Sockets between the processes of one machine, which carry descriptors too.
 
-What `socket` builds on. That itself brings selectors and an enumeration of every family, kind and
-flag, which costs a run with one thing to do more than all that its sockets do.
+What `socket` builds on. That itself brings selectors, and enumerations of every family, kind and
+flag, for which no run of ours has a use.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What `typing` offers, for modules that are loaded before a run does anything.
 
-`typing` itself is as dear as twenty modules of ours, and its `NamedTuple` compiles every annotation
+`typing` itself is as dear as eight modules of ours, and its `NamedTuple` compiles every annotation
 of every class, though nobody reads them: together that is a sixth of what a run with one stale job
 spends on imports. Here names that only stand in annotations are nothing, and a tuple with names has
 what tuples with names have. Type checkers see the real ones. Imports nothing that is not loaded
@@ -63,7 +63,7 @@ else:
             return made
 
     class NamedTuple(metaclass=_Naming):
-        """A class decorated by its base; see `typing.NamedTuple`."""
+        """See `typing.NamedTuple`; without `_make` and `_field_defaults`."""
 
     class _Named(tuple):
         __slots__ = ()

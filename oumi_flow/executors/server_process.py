@@ -7,6 +7,7 @@ costs as much as to run ten jobs; else it is started like the other.
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import select
@@ -91,7 +92,13 @@ def _start(orders: socket, reports: socket, warmth: Warmth | None) -> int:
     import fcntl
 
     # Source descriptors above all targets: no dup2 can overwrite one, none is its own target.
-    sources = [fcntl.fcntl(one, fcntl.F_DUPFD_CLOEXEC, 16) for one in (orders, reports)]
+    try:
+        sources = [fcntl.fcntl(one, fcntl.F_DUPFD_CLOEXEC, 16) for one in (orders, reports)]
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        # There are no such numbers below the limit (fcntl(2)).
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE)) from error
     argv, env = _own_python() if warmth is None else _python_of(warmth)
     null = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)]
     try:

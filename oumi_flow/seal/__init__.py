@@ -30,6 +30,7 @@ _OURS = "OUMI_FLOW_"
 ENTRY = 16
 MASK = (1 << 64) - 1
 UNKNOWN = bytes(16)  # instead of a digest
+_NOT_WHAT_WE_WRITE = LookupError, TypeError, ValueError, AttributeError
 # More than this has not just been touched, or is not worth to be told apart.
 _MOST_MOVED = 500
 _MOST_BYTES = 1 << 26
@@ -97,9 +98,7 @@ def look(words: "Sequence[str]") -> Look:
             found.answer = head["answer"]
         elif found.lock is not None:
             found.path, found.flags = path, head["flags"]
-    except (OtherError, StopIteration, OSError, EOFError):
-        pass
-    except (LookupError, TypeError, ValueError, AttributeError):  # not what we write
+    except (OtherError, StopIteration, OSError, EOFError, *_NOT_WHAT_WE_WRITE):
         pass
     return found
 

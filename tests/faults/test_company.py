@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ import pytest
 
 from oumi_flow.executors import company, processes
 from oumi_flow.executors.base import Handle
+from oumi_flow.sockets import MSG_DONTWAIT, packets
 from tests.faults.test_supervisor import Space, lives, space, until
 
 __all__ = ["space"]
@@ -113,6 +115,24 @@ def test_what_a_job_used_of_the_cpu_is_its_own(space: Space) -> None:
         json.loads((Path(one.state_dir) / "exit.json").read_text())["cpu"] for one in (busy, idle)
     ]
     assert used[1] < used[0]
+
+
+def test_one_who_is_free_and_does_not_read_is_neither_waited_for_nor_given_up() -> None:
+    ours, theirs = packets()
+    staff = company.Company()
+    staff.hire(os.getpid(), ours, "first")
+    staff.tell_free()
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            ours.send(b"unread", MSG_DONTWAIT)
+    assert not staff.hand_over("second", b"an order", [])
+    while theirs.recv(64, MSG_DONTWAIT) == b"unread":
+        if staff.hand_over("second", b"an order", []):
+            break
+    else:
+        pytest.fail("it was given up")
+    staff.leave()
+    theirs.close()
 
 
 def test_an_order_that_meets_a_signal_is_taken() -> None:

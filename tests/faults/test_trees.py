@@ -345,7 +345,7 @@ def test_with_too_few_descriptors_it_says_so(space: Space, limit: int) -> None:
     told = done.stdout + done.stderr
     for ours in ("Traceback", "fault of oumi-flow", "list index"):
         assert ours not in told, told
-    assert done.returncode == 0 or "error: " in told or "failed: a (could not" in told, told
+    assert done.returncode == 0 or "Too many open files" in told, told
     assert space.run().code == 0
     assert space.ran() == ["a"]
 

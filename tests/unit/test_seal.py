@@ -324,6 +324,22 @@ def test_no_damage_hangs_or_is_believed() -> None:
         assert is_told(seal.look(WORDS)) is None, size
 
 
+@pytest.mark.parametrize(
+    "content", [5, (5, b"", b""), (b"a", 5, b""), (b"a", b"123", b""), (), None]
+)
+def test_what_nobody_of_us_wrote_is_no_answer_and_no_error(content: object) -> None:
+    Path("a").write_text("a")
+    sealed({0: ["a"]}, [[]])
+    path = Path(seal.place("workflow.yaml", WORDS))
+    whole = path.read_bytes()
+    starts = starts_of(whole)
+    frames = [whole[begin:end] for begin, end in itertools.pairwise(starts)]
+    for number in (0, 1):  # the head, the files
+        forged = [*frames[:number], writing.framed(content), *frames[number + 1 :]]
+        path.write_bytes(b"".join(writing.indexed(forged)))
+        assert seal.look(WORDS).answer is None
+
+
 def is_told(found: seal.Look) -> set[int] | None:
     if not found.path:
         return None
