@@ -313,6 +313,8 @@ AS_IT_FORKS = """
 import os, signal, sys
 from oumi_flow.cli import main
 fork, runner = os.fork, os.getpid()
+# So that what the run opens has other numbers than what the fork has anew in their place.
+others = [os.open(os.devnull, os.O_RDONLY) for _ in range(4)]
 def killed_as_it_forks():
     if fork():
         os.kill(runner, signal.SIGKILL)
