@@ -248,6 +248,11 @@ class LastAttempt:
         """Whether nobody has written down how it ended."""
         return self.state in ("starting", "running")
 
+    @property
+    def is_unsettled(self) -> bool:
+        """Of a job without a marker: whether a run was killed before it was done with this."""
+        return self.is_open or self.state == "done"
+
 
 @dataclass(frozen=True, slots=True)
 class Past:

@@ -169,7 +169,7 @@ def _open_attempt(store: Store, job: str) -> LastAttempt | None:
     attempt = store.read_attempt(job)
     if attempt is None or not attempt.is_open:
         return None
-    return None if (store.read_exit(job) or {}).get("token") == attempt.token else attempt
+    return attempt if store.read_exit(job, attempt.token) is None else None
 
 
 def _record_loss(store: Store, job: str, attempt: LastAttempt) -> None:

@@ -182,7 +182,7 @@ def _still_runs(store: Store, job: str) -> Callable[[], bool]:
         attempt = store.read_attempt(job)
         if attempt is None or not attempt.is_open:
             return False
-        return store.read_exit(job) is None or store.holder() is not None
+        return store.read_exit(job, attempt.token) is None or store.holder() is not None
 
     return runs
 

@@ -97,6 +97,6 @@ def _is_strange(plan: Plan, opened: Opened) -> bool:
         if step.job.name in opened.part.proven:
             if step.decision is not Decision.UP_TO_DATE:
                 return True  # its marker went after the look
-        elif step.past.attempt is not None and step.past.attempt.is_open:
+        elif step.past.attempt is not None and step.past.attempt.is_unsettled:
             return True  # of a lost run
     return missing_input(plan, opened) is not None

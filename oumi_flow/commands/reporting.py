@@ -167,16 +167,17 @@ class _Gathering:
         kept = attempt = None
         with suppress(FlowError):
             kept, attempt = store.trace(row.name), store.read_attempt(row.name)
+        latest = attempt.run_id if attempt else kept.run_id if kept else ""
         trace = kept if kept is not None and self._tells_of(row, kept) else None
         if trace is not None:
             self._traces.append(trace)
-        later = attempt is not None and attempt.run_id > self._run_id and row.attempt > 0
+        later = latest > self._run_id and row.attempt > 0
         ours = trace is not None or not later
         notes = []
         if later and trace is None:
             notes.append(
-                f"A later run, {attempt.run_id if attempt else ''}, has made this job again: "
-                "files, digests and curves of this run are not kept."
+                f"A later run, {latest}, has made this job again: files, "
+                "digests and curves of this run are not kept."
             )
         if job is None and self._workflow is not None:
             notes.append("The workflow no longer has this job.")

@@ -34,6 +34,10 @@ def ends_without(run_id: str, store: Store, jobs: Iterable[str]) -> dict[str, st
     for job in jobs:
         try:
             attempt = store.read_attempt(job)
+            if attempt is None and (made := store.trace(job)) is not None:
+                if made.run_id == run_id:
+                    found[job] = "finished after its run was lost"
+                continue
             if attempt is None or attempt.run_id != run_id:
                 continue
             exit = read_exit(store.paths.job_state(job), attempt.token)

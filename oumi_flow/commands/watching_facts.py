@@ -83,8 +83,8 @@ def _attempts(store: Store, job: str) -> list[AttemptFacts]:
         except OSError:
             break
         run_id, number = head(path)
-        attempt = store.read_attempt(job) if not back else None
-        started = attempt.started if attempt is not None and attempt.run_id == run_id else None
+        last = (store.read_attempt(job) or store.trace(job)) if not back else None
+        started = last.started if last is not None and last.run_id == run_id else None
         found.append(AttemptFacts(back, run_id, number, started or _started(path) or written, path))
     return found
 

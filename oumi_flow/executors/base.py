@@ -3,7 +3,7 @@
 Knows no plan, no marker, no screen, and of no particular way to run a process. Killing the runner
 and running again is the same story for all executors: an `Attempt`'s intent is on disk
 (`attempt.json`, written by the loop) before `submit`, its handle before its process starts, and
-how it ended in `exit.json` whether or not anybody still listens.
+how it ended there, too, whether or not anybody still listens.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class Exit:
     started: float = 0.0
     finished: float = 0.0
     error: str = ""  # "could not start: …", "could not write its log: …"
-    lost: bool = False  # nobody knows: its supervisor is gone and left no exit.json
+    lost: bool = False  # nobody knows: its supervisor is gone and left no word of its end
     host: str = ""
     oom_kills: int = 0
     oom_scope: str = ""  # "cgroup", "host"

@@ -1,7 +1,7 @@
 """Attempts as they are on disk: whose process looks after them, whether it lives, how they ended.
 
-Reads attempt.json and exit.json of one folder at a time; the only thing it ever writes is that an
-attempt which nobody looks after yet may not be started any more. Stops nothing.
+Reads the state files of one folder at a time; the only thing it ever writes is that an attempt
+which nobody looks after yet may not be started any more. Stops nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def recorded(state_dir: str) -> Handle | None:
 def is_alive(handle: Handle) -> bool:
     """Whether its supervisor runs: that pid, started at that time, since that boot.
 
-    That may look after another attempt by now, if this one has its exit.json.
+    That may look after another attempt by now, if it is recorded how this one ended.
     """
     return handle.boot_id == boot_id() and processes.is_alive(handle.pid, handle.start_ticks)
 
@@ -51,16 +51,16 @@ def living(folder: str) -> list[Handle]:
 
 
 def read_exit(state_dir: str, token: str) -> Exit | None:
-    """What exit.json says of that attempt; None when it says nothing of it."""
+    """How that attempt ended, as its supervisor recorded it; None when it did not."""
     try:
         state = StateDir(state_dir)
     except OSError:
         return None
     try:
-        data = state.read("exit.json")
+        data = state.ended(token)
     finally:
         state.close()
-    return Exit.from_json(data) if data.get("token") == token else None
+    return Exit.from_json(data) if data else None
 
 
 def open_attempt(state_dir: str) -> Handle | None:

@@ -3,7 +3,8 @@
 Starts the server that forks the supervisors, hands it attempts, and hears of their ends; for warm
 attempts a second one, which gets them once it is ready, and for which the first one stands in.
 When a server is gone, or the attempts are those of a lost run, their supervisors are watched one by
-one: by descriptors of their processes, and exit.json at the end. Never knows what a job is for.
+one: by descriptors of their processes, and what they record at the end. Never knows what a job
+is for.
 """
 
 from __future__ import annotations
@@ -345,7 +346,7 @@ class LocalExecutor:
         """As base.Executor. Also stops what is left of jobs whose supervisor was killed.
 
         Those get SIGTERM, and SIGKILL after `grace` seconds; it blocks as long. They are not in
-        the result: an attempt without exit.json whose supervisor is gone was interrupted.
+        the result: an attempt without an end whose supervisor is gone was interrupted.
         """
         alive: list[Handle] = []
         headless: list[Handle] = []

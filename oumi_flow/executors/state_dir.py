@@ -1,7 +1,7 @@
-"""A job's folder of state files: who an attempt is (attempt.json), how it ended (exit.json).
+"""A job's folder of state files: what an attempt is, who looks after it, how it ended.
 
-Both runner and supervisors change them, by rename, and settle by a lock on the folder who of them
-may. Knows what makes an attempt startable, not what the rest of the files says.
+All of that is in attempt.json, which runner and supervisors change; who of them may, they settle by
+a lock on the folder. Knows what makes an attempt startable, not what the rest of the file says.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+_ATTEMPT = "attempt.json"
+_EXIT = "exit.json"  # how the attempt ended, where attempt.json had no room for that
 _END = b"}\n"  # of a state file
 _PAGE = 4096  # bytes
 _PAUSES = (0.001, 0.002, 0.004)  # seconds between looks at a file that makes no sense
@@ -40,6 +42,7 @@ class StateDir:
         """Raises OSError when there is no such folder."""
         self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self.mode = 0o666
+        self._claimed: tuple[int, int] | None = None  # inode and size of attempt.json since then
 
     def close(self) -> None:
         os.close(self.fd)
@@ -93,41 +96,63 @@ class StateDir:
         """Record in attempt.json who looks after it. Raises Refused when that is not ours to do."""
         self.lock()
         try:
-            attempt = self.read("attempt.json")
+            attempt = self.read(_ATTEMPT)
             if attempt.get("token") != token:
                 raise Refused("its attempt.json is gone or tells of another attempt")
             if attempt.get("revoked"):
                 raise Refused("another run has taken over")
-            self.mode = stat.S_IMODE(os.stat("attempt.json", dir_fd=self.fd).st_mode)
-            if "handle" in attempt or not self._extend("attempt.json", {"handle": handle}):
-                self.write("attempt.json", to_text({**attempt, "handle": handle}))
+            self.mode = stat.S_IMODE(os.stat(_ATTEMPT, dir_fd=self.fd).st_mode)
+            told = json.dumps(handle).encode()
+            if "handle" in attempt or not self._extend(b'"handle":' + told):
+                self.write(_ATTEMPT, to_text({**attempt, "handle": handle}))
+                seen = os.stat(_ATTEMPT, dir_fd=self.fd)
+                self._claimed = seen.st_ino, seen.st_size
         finally:
             self.unlock()
 
-    def _extend(self, name: str, more: dict[str, Any]) -> bool:
-        """Add values to a state file where it lies; False: that cannot be done, all is as it was.
+    def end(self, report: bytes) -> None:
+        """Record how the attempt that was claimed ended: a JSON object. Raises OSError.
 
-        A rename would free an inode, and one that was freed lately makes every new file dearer for
-        half a minute (ext4 looks over them all): of a thousand jobs, by more than all else that is
-        done for one. The end of one page is written by one call, so no kill leaves half of it;
-        a power cut may, but then nothing runs that it could tell of.
+        Where attempt.json is not as it was left by `claim`, it is told in a file of its own.
         """
+        if self._claimed is None or not self._extend(b'"exit":' + report.rstrip()):
+            self.write(_EXIT, report)
+
+    def ended(self, token: str) -> dict[str, Any]:
+        """How that attempt ended, as far as it was recorded; else {}."""
+        attempt = self.read(_ATTEMPT)
+        if attempt.get("token") == token and isinstance(attempt.get("exit"), dict):
+            found: dict[str, Any] = attempt["exit"]
+        else:
+            found = self.read(_EXIT)
+        return found if found.get("token") == token else {}
+
+    def _extend(self, more: bytes) -> bool:
+        """Add a value to attempt.json where it lies; False: that cannot be done, all is as it was.
+
+        A new file, and an inode that is freed by a rename, are dear where a file system looks over
+        those freed lately for each that is made (ext4 without a journal): of a thousand jobs, by
+        more than all else that is done for one. The end of one page is written by one call, so no
+        kill leaves half of it; a power cut may, but then nothing runs that it could tell of. There
+        is room for it on a full disk, too.
+        """
+        flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
-            fd = os.open(
-                name, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=self.fd
-            )
+            fd = os.open(_ATTEMPT, flags, dir_fd=self.fd)
         except OSError:
             return False
         try:
             seen = os.fstat(fd)
-            rest = b"," + json.dumps(more).encode()[1:] + b"\n"
-            size, end = seen.st_size, len(_END)
+            size, end, rest = seen.st_size, len(_END), b"," + more + _END
             if not stat.S_ISREG(seen.st_mode) or seen.st_nlink != 1 or size + len(rest) > _PAGE:
+                return False
+            if self._claimed not in (None, (seen.st_ino, size)):
                 return False
             if size <= end or os.pread(fd, end, size - end) != _END:
                 return False
             try:
                 if os.pwrite(fd, rest, size - end) == len(rest):
+                    self._claimed = seen.st_ino, size - end + len(rest)
                     return True
             except OSError:
                 pass
@@ -143,14 +168,14 @@ class StateDir:
         """The handle of that attempt; if it has none, {}, and then it can never get one."""
         self.lock()
         try:
-            attempt = self.read("attempt.json")
+            attempt = self.read(_ATTEMPT)
             if attempt.get("token") != token:
                 return {}
             handle = attempt.get("handle")
             if isinstance(handle, dict):
                 return handle
-            self.mode = stat.S_IMODE(os.stat("attempt.json", dir_fd=self.fd).st_mode)
-            self.write("attempt.json", to_text({**attempt, "revoked": True}))
+            self.mode = stat.S_IMODE(os.stat(_ATTEMPT, dir_fd=self.fd).st_mode)
+            self.write(_ATTEMPT, to_text({**attempt, "revoked": True}))
             return {}
         finally:
             self.unlock()

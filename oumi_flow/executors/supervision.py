@@ -1,4 +1,4 @@
-"""One attempt of a job, from the record of who looks after it to exit.json.
+"""One attempt of a job, from the record of who looks after it to that of how it ended.
 
 Lives in a process forked by the server (supervise.py), which looks after one attempt at a time, in
 a session of its own and subreaper of all that the job starts: keeps timeout and grace, masks the
@@ -59,14 +59,14 @@ if TYPE_CHECKING:
         ) -> int: ...
 
 
-FORMAT = 1  # of exit.json
+FORMAT = 1  # of what is recorded of an end
 _CHUNK = 1 << 16  # bytes
 _CHUNKS_AT_ONCE = 16  # then the clock and the signals have their turn
 _LONGEST_WAIT = 10.0  # seconds; then a look, in case that a wake-up was lost
 
 
 class Supervision:
-    """One attempt from its fork to its exit.json. Lives in a process of its own."""
+    """One attempt from its fork to the record of its end. Lives in a process of its own."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class Supervision:
         self.cancelled = False
         self.asked = False  # to stop, by a signal
         self.error = ""
-        self.recorded = False  # in exit.json, how it ended
+        self.recorded = False  # how it ended
         self.kill_at: float | None = None  # monotonic; None: nobody has been asked to stop
         self.kill_pause = 0.01
         self.refusals = 0
@@ -138,7 +138,7 @@ class Supervision:
         if self.main:
             self._watch()
         report = to_text(self._report())
-        self._leave_exit_json(report)
+        self._record_end(report)
         return report
 
     @property
@@ -427,11 +427,11 @@ class Supervision:
             "cpu": round(_cpu_of_children() - self.cpu_before, 2),
         }
 
-    def _leave_exit_json(self, report: bytes) -> None:
+    def _record_end(self, report: bytes) -> None:
         # A full disk, a deleted folder: whoever listens is told all the same.
         with contextlib.suppress(OSError):
             if self.state is not None:
-                self.state.write("exit.json", report)
+                self.state.end(report)
                 self.recorded = True
 
 

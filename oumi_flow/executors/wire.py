@@ -6,7 +6,7 @@ The server is started with two sockets:
   `{"start": {...}, "descriptors": N}` or `{"cancel": TOKEN, "now": BOOL}`; before the first of them
   `{"base": {...}}`, the environment that orders say differences from. Text in orders is bytes
   decoded as Latin-1, so that any path or value survives. When it closes, the server leaves.
-* descriptor 4, packets: one JSON object per attempt that ended, what exit.json says, or
+* descriptor 4, packets: one JSON object per attempt that ended, as it is recorded, or
   `{"token": TOKEN, "gone": true}` of a supervisor that died without a word. A server that imports
   ahead (ahead.py) is sent no order before it says `{"warm": ""}`; it says `{"warm": WHY}` and
   leaves when it cannot serve.

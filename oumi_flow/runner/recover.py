@@ -1,6 +1,6 @@
 """What a lost run left: live processes to take over, ends that nobody has written down.
 
-Called under the run lock, before planning. Knows attempt.json, exit.json and the executor's
+Called under the run lock, before planning. Knows the records of attempts and the executor's
 `find`; starts nothing. A run that was killed at any instant is mended by this and nothing else.
 """
 
@@ -17,6 +17,7 @@ from oumi_flow.store import Store
 from oumi_flow.text import count
 
 _LOST = Ending(JobState.CANCELLED, "lost", "interrupted")
+_TAKEN = "finished after its run was lost; its result is taken"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ def recover(
         if (past := pasts.get(job.name)) is not None
         and past.trace is None
         and past.attempt is not None
-        and past.attempt.is_open
+        and past.attempt.is_unsettled
     ]
     named = {job.name for job in workflow.jobs}
     notes: list[str] = []
@@ -68,7 +69,11 @@ def recover(
     # In topological order: what an upstream is found to have made counts for those after it.
     for job in left:
         attempt = store.read_attempt(job.name)  # `find` may have settled more
-        if attempt is None or not attempt.is_open:
+        if attempt is None or not attempt.is_unsettled:
+            continue
+        if not attempt.is_open:
+            if store.finish_commit(job.name):
+                notes.append(f"{job.name} {_TAKEN}")
             continue
         step = Step(job, Decision.RUN, past=pasts[job.name])
         handle = by_token.get(attempt.token)
@@ -97,13 +102,13 @@ def _settle(work: Work, step: Step, exit: Exit) -> str:
     outcome = work.conclude(step, prepared, exit, None)
     if outcome.state is JobState.DONE:
         work.commit(step, prepared, outcome)
-        return "finished after its run was lost; its result is taken"
+        return _TAKEN
     return f"ended after its run was lost: {outcome.detail}"
 
 
 def _exit_of(store: Store, job: str, token: str) -> Exit | None:
-    record = store.read_exit(job)
-    if record is None or record.get("token") != token:
+    record = store.read_exit(job, token)
+    if record is None:
         return None
     try:
         return Exit.from_json(record)

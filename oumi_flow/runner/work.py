@@ -355,14 +355,11 @@ class Work:
 
     def commit(self, step: Step, prepared: Prepared, outcome: Outcome) -> None:
         """Write the marker. After that the job is done, whatever happens to the run."""
-        trace, name = outcome.trace, step.job.name
+        trace = outcome.trace
         assert trace is not None
-        self._store.write_marker(trace)
+        self._store.commit(trace)
         self._made(step.job, trace)
-        opened = self._opened.pop(name, None)
-        if opened is not None:
-            done = replace(opened, state="done", finished=trace.finished, exit_code=0)
-            self._store.write_attempt(name, done)
+        self._opened.pop(step.job.name, None)
 
     def _made(self, job: Job, trace: Trace) -> None:
         self._keys[job.name] = trace.build_key

@@ -170,14 +170,6 @@ class Store(Traces):
                 with suppress(FileNotFoundError):
                     os.replace(log(job, back), log(job, back + 1))
 
-    def read_exit(self, job: str) -> dict[str, Any] | None:
-        """What the supervisor saw; None when it wrote nothing (yet)."""
-        from oumi_flow.store.files import read_bytes
-
-        found = read_bytes(self.paths.exit(job))
-        value = parse(found[0]) if found is not None else None
-        return value if isinstance(value, dict) else None
-
     def write_progress(self, job: str, progress: Progress) -> None:
         """Replace the job's latest progress. Raises FlowError."""
         values = {name: getattr(progress, name) for name in ("done", "total", "unit", "metrics")}

@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Sequence
 from contextlib import suppress
+from stat import S_ISREG
 
 from oumi_flow.disk import atomic_write
 from oumi_flow.encoding import encoder
@@ -21,6 +22,7 @@ from oumi_flow.typed import Any
 
 # More than this is no state file of ours.
 _LIMIT = 1 << 30
+_PAGE = 4096  # bytes
 
 _NO_LOCKS = "this file system has no locks: choose an `output_dir` on one that has them"
 
@@ -118,26 +120,40 @@ class Files:
         """As `write`, of one JSON object with our format's number in it."""
         self.write(path, to_json({"format": FORMAT, **value}), durable=durable)
 
-    def overwrite(self, path: str, data: bytes) -> None:
-        """As `write`, of a file that may be found torn after a crash, or by who reads it just then.
+    def become(self, path: str, final: str, data: bytes) -> bool:
+        """As `write` of `final`, by a small file that is at `path` and is written over and renamed.
 
-        Without the rename: an inode that is freed makes every new file dearer for minutes, as ext4
-        looks over those freed lately. Raises FlowError.
+        Before it is renamed, all of `data` stands at `path`: one page is written by one call. False
+        where that cannot be done; then `path` is as it was, or holds `data`. Raises FlowError when
+        nothing may be written.
         """
-        self._in_place(path, data, os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        self._ask_leave()
+        flags = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        try:
+            descriptor = os.open(path, flags)
+            try:
+                seen = os.fstat(descriptor)
+                whole = data.ljust(seen.st_size)  # JSON may end in blanks
+                if not S_ISREG(seen.st_mode) or seen.st_nlink != 1 or len(whole) > _PAGE:
+                    return False
+                if os.pwrite(descriptor, whole, 0) < len(whole):
+                    return False
+            finally:
+                os.close(descriptor)
+            os.rename(path, final)
+        except OSError:
+            return False
+        return True
 
     def write_new(self, path: str, data: bytes) -> None:
         """As `write`, of a file that was not there: it may be found empty, by a crash too.
 
         Without the rename, as for some a file that says nothing is as good as none.
         """
-        self._in_place(path, data, os.O_CREAT | os.O_EXCL)
-
-    def _in_place(self, path: str, data: bytes, flags: int) -> None:
-        """In one call where that will do, else by `write`."""
         self._ask_leave()
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | flags, self.mode)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            descriptor = os.open(path, flags, self.mode)
             try:
                 whole = os.write(descriptor, data) == len(data)
             finally:

@@ -14,15 +14,14 @@ from threading import Lock
 from oumi_flow.disk import stamp, stamp_of, sync_folder
 from oumi_flow.errors import FlowError
 from oumi_flow.hashing import blake2b
-from oumi_flow.model import FORMAT, Job, LastAttempt, Past, Stamp, Trace
-from oumi_flow.store.files import Files, parse, read_bytes, read_json, to_json, told
+from oumi_flow.model import FORMAT, Job, Past, Stamp, Trace
+from oumi_flow.store.attempts import Attempts
+from oumi_flow.store.files import Files, parse, read_bytes, to_json, told
 from oumi_flow.store.paths import Paths
 from oumi_flow.store.records import (
     EVIDENCE,
     Table,
     Texts,
-    attempt_from_json,
-    attempt_to_json,
     moved_row,
     packed,
     packed_to_row,
@@ -37,22 +36,19 @@ from oumi_flow.typed import Any
 _AT_ONCE = 100  # rows of an index that are made ready for writing at a time
 _MAGIC = b"oumi-flow index "
 _NO_PAST = Past()
-# States of an attempt that has no handle yet, or needs none any more.
-_NO_HANDLE = ("starting", "done")
 # Jobs that took so long have their markers written through to the disk.
 _DEAR_S = 1.0
 
 
-class Traces:
-    """The markers and attempts of one output folder.
+class Traces(Attempts):
+    """The markers of one output folder, and its attempts.
 
     Several threads may write at once, each for another job. Without `indexed` the index is neither
     read nor written, which is less work for who asks of few jobs; the next one will find it behind.
     """
 
     def __init__(self, paths: Paths, files: Files, *, indexed: bool = True) -> None:
-        self._paths = paths
-        self._files = files
+        super().__init__(paths, files)
         self._guard = Lock()
         # job -> [marker's stamp, its trace, packed if it was made by us, or its row in the table];
         # None: index not read yet
@@ -148,8 +144,23 @@ class Traces:
         they run again in no more time.
         """
         path = self._paths.marker(trace.job)
-        dear = trace.exit_code is None or trace.finished - trace.started >= _DEAR_S
-        self._files.write(path, to_json(trace_to_json(trace)), durable=dear)
+        self._files.write(path, to_json(trace_to_json(trace)), durable=_is_dear(trace))
+        self._is_made(trace, path)
+
+    def commit(self, trace: Trace) -> None:
+        """As `write_marker`, of what the job's latest attempt has made, and forget the attempt.
+
+        For a job of less than a second its record becomes the marker: one file less to be made.
+        """
+        path = self._paths.marker(trace.job)
+        if _is_dear(trace) or not self._become_marker(trace.job, to_json(trace_to_json(trace))):
+            self.write_marker(trace)
+            with suppress(FlowError):  # the marker is what counts
+                self.forget_attempt(trace.job)
+            return
+        self._is_made(trace, path)
+
+    def _is_made(self, trace: Trace, path: str) -> None:
         made = stamp(path)
         self.behind = True
         if made is not None:
@@ -181,48 +192,6 @@ class Traces:
         sync_folder(self._paths.job_state(job))
         self.behind = True
         self._index().pop(job, None)
-
-    def write_attempt(
-        self, job: str, attempt: LastAttempt, handle: Any = None, *, first: bool = False
-    ) -> None:
-        """Record the latest attempt. A handle already recorded for the same token is kept, but of
-        one that is done. `first`: there is no record of an earlier one.
-
-        To be called before the attempt is submitted and once it has ended, not in between: that
-        time belongs to the supervisor, which adds the handle. Of one that is done the marker
-        speaks, so its record may be torn by a crash. Raises FlowError.
-        """
-        path = self._paths.attempt(job)
-        if handle is None and attempt.token and attempt.state not in _NO_HANDLE:
-            before = read_json(path) or {}
-            if before.get("token") == attempt.token:
-                handle = before.get("handle")
-        record = attempt_to_json(attempt)
-        if handle is not None:
-            record["handle"] = handle
-        data = to_json({"format": FORMAT, **record})
-        if attempt.state == "done":
-            self._files.overwrite(path, data)
-        elif first:
-            self._files.write_new(path, data)
-        else:
-            self._files.write(path, data)
-
-    def read_attempt(self, job: str) -> LastAttempt | None:
-        """The latest attempt; None when there is none or it cannot be understood."""
-        record = read_json(self._paths.attempt(job))
-        return attempt_from_json(record) if record is not None else None
-
-    def read_handle(self, job: str) -> dict[str, Any] | None:
-        """How to reach the process of the latest attempt, as its supervisor recorded it."""
-        handle = (read_json(self._paths.attempt(job)) or {}).get("handle")
-        return handle if isinstance(handle, dict) else None
-
-    def forget_attempt(self, job: str) -> None:
-        """The latest attempt says nothing any more: the job's outputs came from elsewhere."""
-        path = self._paths.attempt(job)
-        with told(path, "remove"), suppress(FileNotFoundError, NotADirectoryError):
-            os.unlink(path)
 
     # The index
 
@@ -302,6 +271,10 @@ class Traces:
         self.index_stamp = stamp_of(found[1])
         rows: dict[str, Any] = index["rows"]
         return rows
+
+
+def _is_dear(trace: Trace) -> bool:
+    return trace.exit_code is None or trace.finished - trace.started >= _DEAR_S
 
 
 def _checksum(body: Iterable[bytes]) -> bytes:

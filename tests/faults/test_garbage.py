@@ -195,7 +195,7 @@ def test_every_cut_of_every_record_reads_as_nothing_or_as_what_it_was(here: Spac
         (state / "done.json", lambda: Store("out").trace("b")),
         (state / "attempt.json", lambda: store.read_attempt("b")),
         (state / "attempt.json", lambda: recorded(str(state))),
-        (state / "exit.json", lambda: store.read_exit("b")),
+        (state / "exit.json", lambda: store.read_exit("b", token)),
         (state / "exit.json", lambda: read_exit(str(state), token)),
         (index, lambda: sorted(Store("out").indexed())),
     ]

@@ -212,7 +212,7 @@ def test_garbage_in_state_files_counts_as_nothing(content: bytes) -> None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_bytes(content)
     assert past() == Past()
-    assert store.read_exit("a") is None
+    assert store.read_exit("a", "t") is None
     assert store.read_progress("a") is None
     assert store.read_metrics("a") == []
     assert list(store.read_events("r")) == []
