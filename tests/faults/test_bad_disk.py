@@ -86,17 +86,20 @@ def test_a_call_that_fails_costs_at_most_the_run(space: Space, call: str, error:
 
 
 def test_a_job_that_ends_on_a_full_disk_is_known_to_its_run(space: Space) -> None:
-    """exit.json cannot be written: the run hears of the end all the same."""
+    """Nothing fits into its record any more: the run hears of the end all the same."""
     build(space)
-    result = traced(space, "openat:error=ENOSPC", path="exit.json")
+    record = space.root / "out/b/.oumi-flow/attempt.json"
+    result = traced(space, "pwrite64:error=ENOSPC", path=str(record))
     assert result.code == 0, result.text
-    assert not list(space.root.glob("out/*/.oumi-flow/exit.json"))
+    # It was written apart, as was the marker.
+    assert json.loads(record.with_name("exit.json").read_text())["code"] == 0
+    assert not record.exists()
     assert finished(space) == set("abc")
     assert_built(space, set("abc"))
 
 
-def test_a_full_disk_when_a_lost_job_ends_costs_that_job_alone(space: Space) -> None:
-    """Nobody heard of its end and exit.json could not be written: it is made again."""
+def test_a_full_disk_when_a_lost_job_ends_costs_nothing(space: Space) -> None:
+    """Nobody heard of its end, and there is room for that in its record."""
     out = space.root / "out"
     out.mkdir()
     words = ["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(out)]
@@ -122,16 +125,40 @@ def test_a_full_disk_when_a_lost_job_ends_costs_that_job_alone(space: Space) -> 
                     block //= 2
         space.write("go", "")
         wait_for(lambda: not Path(f"/proc/{supervisor}").exists(), "b and its supervisor ended")
-        assert not (out / "b/.oumi-flow/exit.json").exists()
+        assert space.end_of("b")["code"] == 0
         full = space.run()
         assert full.code in (1, 2), full.text
         assert "the disk is full" in full.text
         told = space.command("status", "workflow.yaml")
         assert told.code == 0, told.text
         filler.unlink()
-        assert_built(space, {"a"})
+        assert_built(space, {"a", "b"})
     finally:
         subprocess.run(["umount", "-l", str(out)], check=True)
+
+
+@pytest.mark.parametrize("before", ["never run", "sealed"])
+def test_a_run_that_is_killed_as_a_record_becomes_a_marker_repeats_nothing(
+    space: Space, before: str
+) -> None:
+    build(space)
+    if before == "sealed":
+        space.write("data.txt", "before\n")
+        assert space.run().code == 0
+        space.write("data.txt", "data\n")
+    record = "out/b/.oumi-flow/attempt.json"
+    killed = traced(space, "rename:signal=KILL", path=record)
+    assert killed.code in (-9, 137), killed.text
+    half = json.loads(space.read(record))
+    assert half["job"] == "b"
+    for words in (["status", "workflow.yaml"], ["run", "workflow.yaml", "-n"], ["logs", "-n1"]):
+        assert space.command(*words).code in (0, 2), words
+    space.ran()
+    again = space.run()
+    assert "b finished after its run was lost; its result is taken" in again.text
+    assert (again.code, space.ran()) == (0, ["c"]), again.text
+    assert not space.exists(record)
+    assert_built(space, {"a", "b"})
 
 
 def supervisor_of(space: Space, job: str) -> int:

@@ -180,7 +180,7 @@ def test_a_disk_that_fills_while_a_job_runs_loses_nothing(space: Space, disk: Pa
     result = finish(process)
     assert result.code == 1, result.text
     assert "No space left on device" in result.text
-    assert not (disk / "b/.oumi-flow/done.json").exists()
+    assert (disk / "b/.oumi-flow/done.json").exists()  # there is room for it in its record
     assert not (disk / "c/.oumi-flow/done.json").exists()
     assert space.ran() == ["a", "b"]
     told = space.command("status", "workflow.yaml")
@@ -188,7 +188,7 @@ def test_a_disk_that_fills_while_a_job_runs_loses_nothing(space: Space, disk: Pa
     filler.unlink()
     result = space.run()
     assert result.code == 0, result.text
-    assert "a" not in space.ran(), "what had finished ran again"
+    assert space.ran() == ["c"], "what had finished ran again"
     assert_built(space)
 
 
@@ -450,7 +450,6 @@ def test_a_file_that_may_not_be_read_is_named(plain: Space, what: str) -> None:
         "out/a",
         "out/a/.oumi-flow",
         "out/a/.oumi-flow/done.json",
-        "out/a/.oumi-flow/attempt.json",
         "out/a/job.log",
         "a.txt",
     ],

@@ -9,15 +9,16 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from oumi_flow.cli import main
+from oumi_flow.executors import state_dir
 from oumi_flow.executors.base import Handle
 from oumi_flow.executors.handles import read_exit, recorded
-from oumi_flow.store import Store
+from oumi_flow.model import LastAttempt
+from oumi_flow.store import Store, attempts
 from tests.flow.conftest import Result, Space
 
 FAULTS = ("internal error", "a fault of oumi-flow itself", "Traceback")
@@ -179,24 +180,36 @@ def test_a_state_file_cut_at_some_byte_costs_at_most_a_job(
     assert_clean_build(here)
 
 
-def test_every_cut_of_every_record_reads_as_nothing_or_as_what_it_was(here: Space) -> None:
+def test_every_cut_of_every_record_reads_as_nothing_or_as_what_it_was(
+    here: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """At every byte, by the readers themselves: no exception, and never half a record."""
+    for module in (attempts, state_dir):
+        monkeypatch.setattr(module, "_PAUSES", ())  # nobody is just writing
     build(here)
     assert here.run().code == 0
     store = Store("out")
-    state = here.root / "out/b/.oumi-flow"
-    token = json.loads((state / "exit.json").read_text())["token"]
-    # As it is while the job runs: of one that is done, no handle is kept.
-    lives = replace(store.read_attempt("b") or pytest.fail("no attempt"), state="running")
-    store.write_attempt("b", lives, Handle(token, "b", pid=7).to_json())
+    state, exit = here.root / "out/b/.oumi-flow", {"token": "0123456789abcdef", "code": 0}
+    token = str(exit["token"])
+    # As it is when a job has ended whose run is lost; of another one, the end is told apart.
+    for name in "bc":
+        store.write_attempt(name, LastAttempt("r", 1, "starting", token=token))
+    supervisor = state_dir.StateDir(str(state))
+    supervisor.claim(token, Handle(token, "b", pid=7).to_json())
+    supervisor.end(state_dir.to_text(exit))
+    supervisor.close()
+    apart = here.root / "out/c/.oumi-flow"
+    (apart / "exit.json").write_bytes(state_dir.to_text(exit))
     index = here.root / "out/.oumi-flow/index"
     index.rename(index.with_name("aside"))
     readers: list[tuple[Path, Callable[[], object]]] = [
         (state / "done.json", lambda: Store("out").trace("b")),
         (state / "attempt.json", lambda: store.read_attempt("b")),
         (state / "attempt.json", lambda: recorded(str(state))),
-        (state / "exit.json", lambda: store.read_exit("b", token)),
-        (state / "exit.json", lambda: read_exit(str(state), token)),
+        (state / "attempt.json", lambda: store.read_exit("b", token)),
+        (state / "attempt.json", lambda: read_exit(str(state), token)),
+        (apart / "exit.json", lambda: store.read_exit("c", token)),
+        (apart / "exit.json", lambda: read_exit(str(apart), token)),
         (index, lambda: sorted(Store("out").indexed())),
     ]
     for path, read in readers:

@@ -103,7 +103,7 @@ def test_a_job_that_ended_while_nobody_watched_is_not_repeated(space: Space) -> 
     finish(space, process)
     space.ran()
     space.write("go", "")
-    wait_for(lambda: (space.root / "out/b/.oumi-flow/exit.json").exists(), "the supervisor's word")
+    wait_for(lambda: space.end_of("b"), "the supervisor's word")
     dry = space.run("--dry-run")
     assert "finished after its run was lost; taken over if it still fits" in dry.text
     result = space.run()
@@ -118,7 +118,7 @@ def test_runner_and_job_killed_the_job_runs_again(space: Space) -> None:
     process.send_signal(signal.SIGKILL)
     finish(space, process)
     os.kill(int(space.read("b.pid")), signal.SIGKILL)
-    wait_for(lambda: (space.root / "out/b/.oumi-flow/exit.json").exists(), "the supervisor's word")
+    wait_for(lambda: space.end_of("b"), "the supervisor's word")
     space.ran()
     space.write("go", "")
     result = space.run()

@@ -145,7 +145,7 @@ def test_how_jobs_of_a_lost_run_ended_is_told(space: Space) -> None:
     run = lose(space)
     assert space.command("cancel", run, "a").out == "a: cancelled\n"
     space.write("go", "")
-    wait_for(lambda: space.exists("out/b/.oumi-flow/exit.json"), "the job has ended")
+    wait_for(lambda: space.end_of("b"), "the job has ended")
     for words in (["status", run], ["status", "workflow.yaml"]):
         told = space.command(*words).out
         assert "cancelled after its run was lost" in told

@@ -6,6 +6,7 @@ with a deadline that only a broken build reaches.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -77,6 +78,13 @@ class Space:
 
     def state_dir(self, job: str) -> Path:
         return self.root / "out" / job / ".oumi-flow"
+
+    def attempt_json(self, job: str) -> dict[str, Any]:
+        """What is recorded of the job's attempt; {} while something is added to it."""
+        with contextlib.suppress(ValueError):
+            found: dict[str, Any] = json.loads((self.state_dir(job) / "attempt.json").read_text())
+            return found
+        return {}
 
     def attempt(self, job: str, argv: Sequence[str], **more: Any) -> Attempt:
         """With its intent on disk, as the loop would leave it."""
@@ -165,7 +173,7 @@ def test_a_job_gets_its_environment_folder_and_nothing_to_read(space: Space) -> 
     assert 0 < end.started <= end.finished
     text = space.log("a")
     assert text == f"{folder}\nhällo wörld\n{TOKEN_VARIABLE}={handle.token}\ndone\n"
-    left = json.loads((space.state_dir("a") / "exit.json").read_text())
+    left = space.attempt_json("a")["exit"]
     assert Exit.from_json(left) == end
     assert left["format"] == 1
 
@@ -804,8 +812,8 @@ def test_an_end_that_is_heard_of_as_the_server_is_found_dead_loses_no_other(spac
     lasting = space.bash("a", f"echo up; read line < {gate}; exit $line")
     written(space.root / "out" / "a" / "job.log")
     ended = space.bash("b", "exit 4")
-    written(space.state_dir("b") / "exit.json")
-    supervisor = json.loads((space.state_dir("b") / "attempt.json").read_text())["handle"]["pid"]
+    until(lambda: "exit" in space.attempt_json("b"))
+    supervisor = space.attempt_json("b")["handle"]["pid"]
     (server,) = [pid for pid in processes.descendants(os.getpid()) if serves(pid)]
     os.kill(server, signal.SIGSTOP)
     until(lambda: getattr(processes.read_process(server), "state", "") == "T", "it is stopped")
@@ -844,7 +852,8 @@ def test_a_start_that_nobody_recorded_yet_can_be_ruled_out(space: Space) -> None
     end = space.end(handle)
     assert end.error == "could not start: another run has taken over"
     assert not (space.root / "ran").exists()
-    assert not (space.state_dir("a") / "exit.json").exists()
+    assert os.listdir(space.state_dir("a")) == ["attempt.json"]
+    assert "exit" not in space.attempt_json("a")
 
 
 def test_an_attempt_of_another_boot_is_over(space: Space) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 
 
-def wait_for(condition: Callable[[], bool], what: str, limit: float = 60.0) -> None:
+def wait_for(condition: Callable[[], object], what: str, limit: float = 60.0) -> None:
     """Poll until `condition` holds; the limit only ends a test that is wrong."""
     end = time.monotonic() + limit
     while not condition():
@@ -67,6 +68,13 @@ class Space:
 
     def exists(self, path: str) -> bool:
         return (self.root / path).exists()
+
+    def end_of(self, job: str, out: str = "out") -> dict[str, Any]:
+        """What the supervisor of the job's latest attempt has seen; {}: nothing, or all is done."""
+        with suppress(OSError, ValueError):
+            found: dict[str, Any] = json.loads(self.read(f"{out}/{job}/.oumi-flow/attempt.json"))
+            return {**found.get("exit", {})}
+        return {}
 
     def workflow(self, *jobs: dict[str, Any], path: str = "workflow.yaml", **fields: Any) -> Path:
         """Write a workflow of these jobs; JSON is YAML, and dicts are easier to vary."""

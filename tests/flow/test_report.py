@@ -132,7 +132,7 @@ def test_a_live_run_and_a_lost_one(space: Space) -> None:
     assert not re.search(r"\btook \d", lost.text)
     assert "1 job of it live on" in lost.text
     space.write("go", "")
-    wait_for(lambda: space.exists("out/slow/.oumi-flow/exit.json"), "slow ends")
+    wait_for(lambda: space.end_of("slow"), "slow ends")
     over = report(space, "workflow.yaml")
     assert "! interrupted" in over.text
     assert "live on" not in over.text

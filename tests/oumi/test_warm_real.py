@@ -5,7 +5,6 @@ One run of each temper; the imports are paid for five times cold and once warm.
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import shutil
@@ -106,10 +105,7 @@ def test_warm_jobs_make_and_end_as_cold_ones(project: Space) -> None:
     for job, made in MADE.items():
         ours, theirs = (project.root / temper / job / made for temper in ("warm", "cold"))
         assert ours.read_bytes() == theirs.read_bytes(), job
-    ends = [
-        json.loads(project.read(f"{temper}/bad/.oumi-flow/exit.json"))
-        for temper in ("cold", "warm")
-    ]
+    ends = [project.end_of("bad", temper) for temper in ("cold", "warm")]
     assert [end["code"] for end in ends] == [1, 1]
     logs = [project.read(f"{temper}/bad/job.log").splitlines()[-3:] for temper in ("cold", "warm")]
     assert logs[0] == logs[1]

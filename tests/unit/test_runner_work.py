@@ -15,6 +15,7 @@ from oumi_flow import staleness, verbs
 from oumi_flow.disk import Disk
 from oumi_flow.errors import FlowError
 from oumi_flow.executors.base import Exit, Handle
+from oumi_flow.executors.state_dir import StateDir, to_text
 from oumi_flow.model import (
     Command,
     Counts,
@@ -237,7 +238,7 @@ def test_a_success_leaves_a_marker_and_then_the_job_is_up_to_date() -> None:
     assert (trace.started, trace.finished, trace.run_id) == (100.0, 103.0, "R1")
     assert trace.build_key == prepared.build_key
     assert dict(trace.versions) == {"oumi-flow": "1"}  # a shell job does not use oumi
-    assert hand.attempt("a").state == "done"
+    assert hand.store.read_attempt("a") is None
     assert hand.reasons("a") == []
 
 
@@ -595,7 +596,10 @@ class Finder:
 
 def exited(prepared: Prepared, **how: Any) -> None:
     exit = Exit(prepared.attempt.token, started=100.0, finished=103.0, **how)
-    write(f"{prepared.attempt.state_dir}/exit.json", json.dumps(exit.to_json()))
+    supervisor = StateDir(prepared.attempt.state_dir)
+    supervisor.claim(exit.token, {"token": exit.token, "pid": 1})
+    supervisor.end(to_text(exit.to_json()))
+    supervisor.close()
 
 
 def test_nothing_open_asks_nobody() -> None:

@@ -174,6 +174,82 @@ def test_an_attempt_cut_at_any_byte_is_none() -> None:
         assert Store("out").read_handle("a") is None
 
 
+def begun(text: str = '{"format": 1, "token": "t"}\n') -> tuple[Store, Path, Path]:
+    """A store with an attempt of `a`, its record, and where its marker will be."""
+    store = Store("out")
+    store.write_attempt("a", attempt("starting"))
+    record = Path(store.paths.attempt("a"))
+    record.write_text(text)
+    return store, record, Path(store.paths.marker("a"))
+
+
+def test_the_record_of_an_attempt_becomes_its_marker() -> None:
+    for text in ('{"format": 1, "token": "t"}\n', '{"detail": "' + "x" * 3000 + '"}\n'):
+        store, record, marker = begun(text)
+        inode = record.stat().st_ino
+        store.commit(trace(finished=10.5))
+        assert os.listdir(record.parent) == ["done.json"]
+        assert marker.stat().st_ino == inode
+        assert past() == Past(trace(finished=10.5))
+        assert store.kept("a") == trace(finished=10.5)
+        assert store.read_attempt("a") is None
+        marker.unlink()
+
+
+@pytest.mark.parametrize("case", ["none", "linked", "a link", "long", "long record", "dear"])
+def test_where_it_cannot_a_marker_is_made(case: str, here: Path) -> None:
+    store, record, marker = begun('{"detail": "' + "x" * 5000 + '"}\n' * (case == "long record"))
+    made = trace(finished=20.0 if case == "dear" else 10.5)
+    (here / "aside").write_text("aside")
+    if case == "long":
+        made = replace(made, parts={"run": "x" * 4096})
+    elif case == "linked":
+        os.link(record, here / "copy")
+    elif case in ("none", "a link"):
+        record.unlink()
+        if case == "a link":
+            record.symlink_to(here / "aside")
+    told = record.read_text() if case == "linked" else ""
+    store.commit(made)
+    assert past() == Past(made)
+    assert os.listdir(record.parent) == ["done.json"]
+    assert not marker.is_symlink()
+    assert (here / "aside").read_text() == "aside"
+    if case == "linked":
+        assert (here / "copy").read_text() == told
+
+
+def test_a_marker_that_was_not_put_in_place_is_put_there() -> None:
+    store, record, marker = begun()
+    assert not store.finish_commit("a")
+    record.write_bytes(to_json(trace_to_json(trace("b"))))
+    assert not store.finish_commit("a")  # of another job's folder
+    record.write_bytes(to_json(trace_to_json(trace())))
+    found = store.read_attempt("a")
+    assert found is not None
+    assert (found.state, found.run_id, found.is_open, found.is_unsettled) == (
+        "done",
+        "r",
+        False,
+        True,
+    )
+    assert past().trace is None
+    assert store.finish_commit("a")
+    assert past() == Past(trace())
+    assert not record.exists()
+
+
+def test_a_marker_that_cannot_be_written_leaves_the_attempt_that_it_was_of() -> None:
+    store, record, marker = begun()
+    before = record.read_bytes()
+    marker.mkdir()
+    (marker / "x").touch()
+    with pytest.raises(FlowError, match="done.json"):
+        store.commit(trace())
+    assert record.read_bytes() == before
+    assert store.finish_commit("a") is False
+
+
 def test_an_attempt_keeps_its_handle_until_another_one_begins() -> None:
     store = Store("out")
     store.write_attempt("a", attempt("starting"), handle={"pid": 1})
