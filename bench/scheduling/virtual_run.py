@@ -76,7 +76,7 @@ class VirtualRun:
             work=self,
             leasing=Leasing(Pool(gpus) if gpus else None, options),
             pilot=self,
-            defer=lambda call, instead, is_brief=None: self._calls.append(call),
+            defer=self._defer,
             tell=lambda event: None,
             watch=NoWatch(),
             options=options,
@@ -118,6 +118,16 @@ class VirtualRun:
         start, gpus = self._begun.pop(job)
         self.stays[job] = Stay(start, self.now, gpus)
         self._messages.append(terms.Exited(token, Exit(token, 0, None)))
+
+    def _defer(
+        self,
+        call: Callable[[], Message],
+        instead: Callable[[str], Message],
+        is_brief: Callable[[], bool] | None = None,
+        first: bool = False,
+    ) -> bool:
+        self._calls.append(call)
+        return False
 
     # the worker
 

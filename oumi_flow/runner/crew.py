@@ -16,10 +16,14 @@ from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
 
+from oumi_flow.typed import Generic, TypeVar
+
 # Seconds. Where what should have been a moment takes so long on the average of the last so many,
 # files are slow (a network, a disk at work), and for a while all is left to the workers, of whom
 # many can wait at a time.
 _LONG, _LAST, _A_WHILE = 0.005, 16, 5.0
+
+_Answer = TypeVar("_Answer")
 
 
 class Crew:
@@ -52,7 +56,7 @@ class Crew:
             del call  # and with it what it holds on to
 
 
-class Moments:
+class Moments(Generic[_Answer]):
     """Calls that are a matter of a moment, for the thread that asks for them.
 
     When they are so no more, those that wait are handed to `others`.
@@ -60,7 +64,7 @@ class Moments:
 
     def __init__(
         self,
-        others: Callable[[Callable[[], None]], None],
+        others: Callable[[Callable[[], _Answer]], None],
         clock: Callable[[], float] = time.monotonic,
         waits: Callable[[], float] = lambda: resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw,
         busy: Callable[[], float] = time.thread_time,
@@ -68,7 +72,8 @@ class Moments:
         """Of the calling thread: how often it `waits`, but for a core; how long it is `busy`."""
         self._others, self._clock, self._waits, self._busy = others, clock, waits, busy
         self._mean = 0.0
-        self._calls: deque[Callable[[], None]] = deque()
+        self._first: deque[Callable[[], _Answer]] = deque()
+        self._calls: deque[Callable[[], _Answer]] = deque()
         self._slow_until = float("-inf")
 
     @property
@@ -79,23 +84,24 @@ class Moments:
     @property
     def are_over(self) -> bool:
         """Whether no call waits."""
-        return not self._calls
+        return not (self._first or self._calls)
 
-    def put(self, call: Callable[[], None]) -> None:
-        self._calls.append(call)
+    def put(self, call: Callable[[], _Answer], first: bool = False) -> None:
+        """Have it made soon; `first`: before all that are not."""
+        (self._first if first else self._calls).append(call)
 
-    def spend_one(self) -> bool:
-        """Make the call that has waited longest; whether there was one."""
-        if not self._calls:
+    def spend_one(self, answered: Callable[[_Answer], None]) -> bool:
+        """Make the call that has waited longest, and hand on its answer; whether there was one."""
+        if self.are_over:
             return False
         waits, busy, began = self._waits(), self._busy(), self._clock()
-        self._calls.popleft()()
+        answered((self._first or self._calls).popleft()())
         ended = self._clock()
         # Who only waited for a core, on a busy machine, would fare no better as several threads.
         took = ended - began if self._waits() > waits else self._busy() - busy
         self._mean += (took - self._mean) / _LAST
         if self._mean > _LONG:
             self._mean, self._slow_until = 0.0, ended + _A_WHILE
-            while self._calls:
-                self._others(self._calls.popleft())
+            while not self.are_over:
+                self._others((self._first or self._calls).popleft())
         return True

@@ -22,6 +22,7 @@ class Live:
     handle: Handle | None = None
     ending: Ending | None = None
     concluding: bool = False
+    left_slot: bool = False  # its process is gone, and another may run in its place
     adopted: bool = False  # the attempt was begun by a run that is lost
 
     def pause(self) -> float:
@@ -32,7 +33,7 @@ class Live:
     def start_over(self) -> None:
         """Forget the attempt that was."""
         self.prepared = self.handle = None
-        self.concluding = self.adopted = False
+        self.concluding = self.left_slot = self.adopted = False
 
 
 def started(live: Live, adopted: bool) -> JobStarted:

@@ -82,6 +82,7 @@ class Loop:
         self._timeout = options.timeout
         self._halted: Ending | None = None
         self._stops = 0
+        self._left_slots = 0  # of jobs that are about to be done, and whose processes are gone
         self._run_state = ""
         self._told_cold: set[str] = set()  # why, each reason once a run
         self.gpu_seconds = 0.0
@@ -267,9 +268,12 @@ class Loop:
 
     # -- queued -> running ----------------------------------------------------------------
 
+    def _free_slots(self) -> int:
+        return self._options.max_parallel - self.states.counts[_S.RUNNING] + self._left_slots
+
     def _has_slot(self) -> bool:
         # One that waits for its upstreams must not take the slot that these need.
-        free = self._options.max_parallel - self.states.counts[_S.RUNNING]
+        free = self._free_slots()
         if free > 0 and (self._lost.open or self._lost.busy):
             free -= len(self._lost.leaving)
             free -= sum(
@@ -279,8 +283,7 @@ class Loop:
 
     def _keeps_slots(self) -> bool:
         """Whether what is left of them is for jobs with a GPU."""
-        free = self._options.max_parallel - self.states.counts[_S.RUNNING]
-        return self._kept_slots.takes(free)
+        return self._kept_slots.takes(self._free_slots())
 
     def _choose_order(self) -> None:
         """Once the first jobs are on their way, so that nobody waits for it."""
@@ -303,7 +306,7 @@ class Loop:
     def _start(self, job: str, lease: Lease | None) -> None:
         one = self._live[job]
         one.lease, one.ending, one.prepared, one.handle = lease, None, None, None
-        one.concluding = False
+        one.concluding = one.left_slot = False
         self.states.set(job, _S.RUNNING)
         self._ordering.begins(job)
         self._orders.prepare(one.step, one.number, lease)
@@ -402,6 +405,7 @@ class Loop:
             self._tell(Note(f"`warm`: {job} started cold: {exit.cold}", job=job))
         self._watch.ended(job)
         self._by_token.pop(prepared.attempt.token, None)
+        coming: list[str] = []
         if exit.code == 0:
             # Digesting what it made may take a while, and needs no GPU. After a failure it is
             # kept until that is understood: the next must not get a GPU that is lost.
@@ -411,8 +415,11 @@ class Loop:
         one.concluding = True
         took = max(0.0, exit.finished - (exit.started or prepared.began))
         self.gpu_seconds += took * prepared.gpus
-
-        self._orders.conclude(one.step, prepared, exit, one.ending, took)
+        brief = self._orders.conclude(one.step, prepared, exit, one.ending, took)
+        if brief and exit.code == 0 and not self._options.fail_fast:
+            # Nobody waits for that moment who would go next in any case.
+            one.left_slot = self._room.goes_before(coming)
+            self._left_slots += one.left_slot
 
     def _conclude_unstarted(self, job: str, ending: Ending) -> None:
         """The attempt ended before it had a process."""
@@ -432,6 +439,8 @@ class Loop:
         job, outcome, took = message
         one = self._live[job]
         self._room.arrived(job)
+        self._left_slots -= one.left_slot
+        one.left_slot = False
         if outcome.lost_gpu is not None:
             self._lose_gpu(outcome.lost_gpu)
         self._release(one)

@@ -56,12 +56,16 @@ class Orders:
             lambda: terms.Readied(job, self._work.prepare(step, number, lease)),
             lambda fault: terms.Readied(job, None, fault),
             lambda: self._work.is_brief(step, number),
+            first=True,
         )
 
     def conclude(
         self, step: Step, prepared: Prepared, exit: Exit, ending: Ending | None, took: float
-    ) -> None:
-        """Check what an attempt came to, and write the marker of a success: `Concluded`."""
+    ) -> bool:
+        """Check what an attempt came to, and write the marker of a success: `Concluded`.
+
+        Returns whether that is a matter of a moment.
+        """
         job = step.job.name
 
         def conclude() -> Message:
@@ -76,7 +80,7 @@ class Orders:
             return terms.Concluded(job, outcome, took)
 
         number = prepared.attempt.number
-        self._defer(conclude, instead, lambda: self._work.is_brief(step, number, exit))
+        return self._defer(conclude, instead, lambda: self._work.is_brief(step, number, exit))
 
     def record(self, step: Step, ending: Ending, then: Message) -> None:
         """Have it written down that the latest attempt came to nothing; answered by `then`."""

@@ -56,16 +56,26 @@ def run(
     inbox = stop.inbox
     pilot = Pilot(executor, inbox)
     workers = Crew(min(_MOST_WORKERS, options.max_parallel + 4))
-    moments = Moments(workers.submit)
+
+    def to_workers(call: Callable[[], Message]) -> None:
+        workers.submit(lambda: inbox.put(call()))
+
+    moments = Moments(to_workers)
 
     def defer(
         call: Callable[[], Message],
         instead: Callable[[str], Message],
         is_brief: Callable[[], bool] | None = None,
-    ) -> None:
-        brief = is_brief is not None and moments.are_short and is_brief()
-        put = moments.put if brief else workers.submit
-        put(lambda: inbox.put(_answer(call, instead)))
+        first: bool = False,
+    ) -> bool:
+        def answer() -> Message:
+            return _answer(call, instead)
+
+        if is_brief is not None and moments.are_short and is_brief():
+            moments.put(answer, first)
+            return True
+        to_workers(answer)
+        return False
 
     loop = Loop(
         plan,
@@ -89,25 +99,23 @@ def run(
 def _drive(
     loop: Loop,
     pilot: Pilot,
-    moments: Moments,
+    moments: Moments[Message],
     inbox: Inbox,
     control: Control,
     control_every: float,
     clock: Callable[[], float],
 ) -> None:
     loop.begin()
-    loop.advance()
     look = clock() + control_every
+    idle = False
     while not loop.over:
-        if inbox.is_empty and moments.are_over:
+        if idle and inbox.is_empty:
             due = loop.next_due()
             until = look if due is None else min(due, look)
             pilot.wait(max(0.0, until - clock()))
         # What came at the same time is taken in one go: one pass of launches for all of it.
-        _take_all(loop, inbox)
-        while moments.spend_one():
-            _take_all(loop, inbox)
-            loop.submit()
+        while (message := inbox.take()) is not None:
+            loop.handle(message)
         if clock() >= look:
             look = clock() + control_every
             for request in _requests(control):
@@ -117,11 +125,10 @@ def _drive(
                 elif request.get("kind") == "end":
                     loop.end(str(request.get("words", "")))
         loop.advance()
-
-
-def _take_all(loop: Loop, inbox: Inbox) -> None:
-    while (message := inbox.take()) is not None:
-        loop.handle(message)
+        # Who takes over a slot starts before it is looked at what the last one there came to.
+        idle = moments.are_over
+        while moments.spend_one(loop.handle):
+            loop.submit()
 
 
 def _requests(control: Control) -> Sequence[Mapping[str, Any]]:

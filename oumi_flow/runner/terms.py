@@ -286,8 +286,8 @@ class StopFlag:
 class Defer(Protocol):
     """Have it called soon: its answer, or what to say instead if it raises, comes as a message.
 
-    In a worker; or, where `is_brief` says so, between two messages of the loop's. That is not
-    asked while moments are long.
+    In a worker; or, where `is_brief` says so, between two messages of the loop's, and before what
+    is not to be `first`. That is not asked while moments are long. Returns whether it will be so.
     """
 
     def __call__(
@@ -295,7 +295,8 @@ class Defer(Protocol):
         call: Callable[[], Message],
         instead: Callable[[str], Message],
         is_brief: Callable[[], bool] | None = None,
-    ) -> None: ...
+        first: bool = False,
+    ) -> bool: ...
 
 
 Control = Callable[[], Sequence[Mapping[str, Any]]]

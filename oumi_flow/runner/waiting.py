@@ -97,6 +97,11 @@ class WaitingRoom:
         if coming:
             self._coming[job] = (min(self._ranks[name] for name in coming), now)
 
+    def goes_before(self, coming: list[str]) -> bool:
+        """Whether somebody stands in line who goes before all of these."""
+        first = self._line.first()
+        return first is not None and all(first[1] < self._ranks[name] for name in coming)
+
     def arrived(self, job: str) -> None:
         """It is done, or not."""
         self._coming.pop(job, None)

@@ -136,8 +136,11 @@ class Bench:
         pool: Pool | None = None,
         sharing: bool = False,
         kept: Mapping[str, Verdict] | None = None,
+        brief: Collection[str] = (),
         **options: Any,
     ) -> None:
+        self.brief = brief
+        self.firsts = 0  # of `calls`
         self.now = 1000.0
         self.events: list[Event] = []
         self.pool = pool or Pool(gpus)
@@ -167,7 +170,7 @@ class Bench:
             work=self,
             leasing=Leasing(self.pool, made),
             pilot=self,
-            defer=lambda call, instead, is_brief=None: self.calls.append((call, instead)),
+            defer=self.defer,
             tell=self.events.append,
             watch=self,
             options=made,
@@ -177,9 +180,24 @@ class Bench:
         self.loop.begin()
         self.loop.advance()
 
+    def defer(
+        self,
+        call: Callable[[], Message],
+        instead: Callable[[str], Message],
+        is_brief: Callable[[], bool] | None = None,
+        first: bool = False,
+    ) -> bool:
+        brief = is_brief is not None and is_brief()
+        if brief and first:
+            self.calls.insert(self.firsts, (call, instead))
+            self.firsts += 1
+        else:
+            self.calls.append((call, instead))
+        return brief
+
     # the worker
     def is_brief(self, step: Step, number: int, exit: Exit | None = None) -> bool:
-        return False
+        return step.job.name in self.brief
 
     def judges(self, step: Step) -> bool:
         return step.decision is Decision.MAY_RUN
@@ -269,6 +287,7 @@ class Bench:
     # the test's hands
     def work_once(self) -> None:
         call, instead = self.calls.popleft()
+        self.firsts = max(0, self.firsts - 1)
         try:
             self.messages.append(call())
         except Exception as fault:  # noqa: BLE001 - as the real workers do
@@ -287,11 +306,22 @@ class Bench:
 
     def end(self, name: str, code: int | None = 0, cancelled: bool = False) -> Bench:
         """The newest process of this job ends."""
+        self.is_over(name, code, cancelled)
+        return self.settle()
+
+    def is_over(self, name: str, code: int | None = 0, cancelled: bool = False) -> None:
+        """The newest process of this job ends, and the loop has not heard of it."""
         token = next(t for t, j in reversed(self.running.items()) if j == name)
         del self.running[token]
         exit = Exit(token, code, None if code is not None else 15, cancelled=cancelled)
         self.messages.append(terms.Exited(token, exit))
-        return self.settle()
+
+    def hear(self) -> Bench:
+        """Let the loop hear what there is to hear, and do what is due."""
+        while self.messages:
+            self.loop.handle(self.messages.popleft())
+        self.loop.advance()
+        return self
 
     def stop(self, name: str = "SIGINT") -> Bench:
         self.messages.append(terms.StopAsked(name))
@@ -310,6 +340,73 @@ class Bench:
 
     def causes(self) -> dict[str, str]:
         return {event.job: event.cause for event in self.of(JobFinished)}
+
+
+# -- a slot that is left ----------------------------------------------------------------------
+
+
+def test_a_slot_is_passed_on_before_it_is_looked_at_what_a_small_job_came_to() -> None:
+    bench = Bench(job("a"), job("b"), job("c"), brief="abc", max_parallel=1).settle()
+    bench.is_over("a")
+    bench.hear().work_once()
+    bench.hear()
+    assert (bench.ran, bench.committed) == (["a", "b"], [])
+    bench.hear()
+    assert bench.ran == ["a", "b"]  # one slot is one slot
+    bench.settle()
+    assert (bench.ran, bench.committed) == (["a", "b"], ["a"])
+    for name in "bc":
+        bench.end(name)
+    assert bench.loop.over
+    assert bench.loop.result().counts == {"done": 3}
+
+
+def test_a_slot_that_is_left_is_for_one_process_whatever_the_job_came_to() -> None:
+    flaky = job("a", retry=Retry(1, 0.0))
+    bench = Bench(flaky, job("b"), job("c"), job("d"), brief="abcd", max_parallel=2).settle()
+    assert bench.ran == ["a", "b"]
+    bench.outcomes["a"] = Outcome(S.FAILED, "did not write x", retryable=True)
+    bench.end("a")
+    assert bench.ran == ["a", "b", "c"]
+    assert bench.state("a") is S.QUEUED
+    del bench.outcomes["a"]
+    for name in "bcad":
+        bench.end(name)
+        assert len(bench.running) <= 2
+    assert bench.loop.result().counts == {"done": 4}
+
+
+@pytest.mark.parametrize(
+    ("brief", "options"), [("", {}), ("abc", {"fail_fast": True})], ids=["large", "fail fast"]
+)
+def test_a_slot_is_kept_until_it_is_known_what_came_of_it(
+    brief: str, options: dict[str, Any]
+) -> None:
+    bench = Bench(job("a"), job("b"), job("c"), brief=brief, max_parallel=1, **options).settle()
+    bench.outcomes["a"] = Outcome(S.FAILED, "did not write x")
+    bench.is_over("a")
+    bench.hear()
+    assert [len(bench.calls), bench.ran] == [1, ["a"]]
+    bench.settle()
+    assert bench.ran == (["a"] if options else ["a", "b"])
+
+
+def test_a_slot_is_not_passed_on_before_one_who_is_about_to_be_ready() -> None:
+    first, after = job("a", priority=1), job("after", "a", priority=1)
+    bench = Bench(first, job("b"), after, brief=["a", "b", "after"], max_parallel=1).settle()
+    bench.end("a")
+    assert bench.ran == ["a", "after"]
+    bench.end("after")
+    assert bench.ran == ["a", "after", "b"]
+
+
+def test_after_a_failure_a_slot_is_kept_until_that_is_understood() -> None:
+    bench = Bench(job("a"), job("b"), brief="ab", max_parallel=1).settle()
+    bench.is_over("a", 3)
+    bench.hear()
+    assert bench.ran == ["a"]
+    bench.settle()
+    assert bench.ran == ["a", "b"]
 
 
 # -- the straight way -----------------------------------------------------------------------

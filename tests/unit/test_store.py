@@ -220,7 +220,7 @@ def test_where_it_cannot_a_marker_is_made(case: str, here: Path) -> None:
 
 
 def test_a_marker_that_was_not_put_in_place_is_put_there() -> None:
-    store, record, marker = begun()
+    store, record, _ = begun()
     assert not store.finish_commit("a")
     record.write_bytes(to_json(trace_to_json(trace("b"))))
     assert not store.finish_commit("a")  # of another job's folder
@@ -244,7 +244,7 @@ def test_a_marker_that_cannot_be_written_leaves_the_attempt_that_it_was_of() -> 
     before = record.read_bytes()
     marker.mkdir()
     (marker / "x").touch()
-    with pytest.raises(FlowError, match="done.json"):
+    with pytest.raises(FlowError, match=r"done\.json"):
         store.commit(trace())
     assert record.read_bytes() == before
     assert store.finish_commit("a") is False
