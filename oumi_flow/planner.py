@@ -24,7 +24,7 @@ from oumi_flow.model import (
     Trace,
     Workflow,
 )
-from oumi_flow.staleness import DiskProtocol, judge, key_of, observe_inputs
+from oumi_flow.staleness import DiskProtocol, judge, key_of, observe_inputs, stands
 from oumi_flow.typed import TYPE_CHECKING
 
 _NO_PAST = Past()
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
         resumes: Resumes | None
         cached: Cached | None
         proven: Collection[str]  # up to date without a look, if they have a trace
+        made: Collection[str]  # a moment ago, by us: no look is needed at what they made
         typical: Mapping[str, float] | None  # seconds by verb; None: `typical_times` of these jobs
 
 
@@ -91,7 +92,7 @@ def walk(
     chosen = _chosen(workflow, asked.get("targets", ()), asked.get("omit", ()))
     force, force_all = asked.get("force", ()), asked.get("force_all", False)
     forced = _forced(workflow, force, force_all, chosen)
-    software, proven = asked.get("software"), asked.get("proven", ())
+    software, proven, made = asked.get("software"), asked.get("proven", ()), asked.get("made", ())
     resumes, cached = asked.get("resumes"), asked.get("cached")
     typical = asked.get("typical") or EMPTY
     glance = _Glance(disk)
@@ -103,8 +104,11 @@ def walk(
         if chosen is not None and name not in chosen:
             continue
         past = past_of(name)
-        if name in proven and past.trace is not None:
-            build_keys[name] = past.trace.build_key
+        trace = past.trace
+        if trace is not None and (
+            name in proven or (name in made and stands(job, trace, build_keys))
+        ):
+            build_keys[name] = trace.build_key
             yield Step(job, Decision.UP_TO_DATE, (), time_of(past), past)
             continue
         judgement = judge(

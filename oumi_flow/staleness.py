@@ -138,6 +138,24 @@ def judge(
     return Judgement()
 
 
+def stands(job: Job, trace: Trace, build_keys: Mapping[str, str]) -> bool:
+    """Whether the job is up to date if all that its trace has seen on disk is as it was seen.
+
+    What `judge` would say then, without a look. `build_keys` has those of all its upstreams.
+    """
+    if job.always_run or trace.format != FORMAT or trace.fingerprint != job.fingerprint:
+        return False
+    if trace.changed_while_ran or trace.outputs.keys() != {item.key for item in job.outputs}:
+        return False
+    if trace.inputs.keys() != {item.key for item in job.inputs}:
+        return False
+    return all(
+        (seen := trace.inputs[item.key]).kind != "ran"
+        or seen.digest == build_keys.get(item.producer, "")
+        for item in job.inputs
+    )
+
+
 # What a run needs around an attempt ----------------------------------------------------------
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from oumi_flow.dataclass import dataclass
 from oumi_flow.errors import FlowError
@@ -176,9 +176,12 @@ def judged(opened: Opened, options: argparse.Namespace) -> Plan:
 
 
 def judged_each(
-    opened: Opened, options: argparse.Namespace, refreshed: dict[str, Trace]
+    opened: Opened,
+    options: argparse.Namespace,
+    refreshed: dict[str, Trace],
+    made: Collection[str],
 ) -> Iterator[Step]:
-    """As `judged`, of a whole workflow and step by step, none of them kept.
+    """As `judged`, of a whole workflow and step by step, none of them kept; `made`: see planner.
 
     No step expects what jobs like it took, as that is known at the end only.
     """
@@ -191,6 +194,7 @@ def judged_each(
         refreshed,
         targets=tuple(getattr(options, "jobs", None) or ()),
         omit=tuple(getattr(options, "omit", None) or ()),
+        made=made,
     )
 
 

@@ -336,7 +336,7 @@ def _run(
     with stopped_by_signals(stop.request):  # all has ended: whoever asks now need not wait long
         work.settle(plan.orphans)
         if finished.state == "done":
-            seal_end(opened, options)
+            seal_end(opened, options, work.made)
     return _exit_code(finished)
 
 

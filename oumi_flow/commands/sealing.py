@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import os
 import stat as modes
-import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from oumi_flow import seal
 from oumi_flow.commands.opening import judged, judged_each, parse_sets
-from oumi_flow.content import FINE_NS, unrest
 from oumi_flow.dataclass import replace
 from oumi_flow.disk import is_glob, is_settled, stamp, stamp_of
 from oumi_flow.disk.walk import TRIALS_TABLE, is_ours
@@ -107,7 +105,7 @@ def _seal_whole(
         return  # the index will have the newer stamps next time
     looks = _Looks(opened, options.flags)
     looks.loaded()
-    looks.saw(store.paths.index, store.index_stamp)
+    looks.wrote(store.paths.index, store.index_stamp)
     shown = _Shown()
     for place, step in enumerate(steps):
         if step.decision is not Decision.UP_TO_DATE or refreshed:
@@ -119,32 +117,23 @@ def _seal_whole(
     writing.write(options.command_line, options.file, looks.proof, text)
 
 
-def seal_end(opened: Opened, options: argparse.Namespace) -> None:
+def seal_end(opened: Opened, options: argparse.Namespace, made: Collection[str]) -> None:
     """Seal that there is nothing more to do, at the end of a run in which all went well.
 
-    It is judged once more as the next run would, after what was made a moment ago has settled.
-    Waits for that some 20 ms; where times are coarse it is left to the next run. Never raises.
+    It is judged once more as the next run would, but for the jobs that it has `made`: what was seen
+    of these, settled by now, is what the seal has to prove. To be called under the lock: nobody
+    else writes markers and index. Never raises.
     """
     if not can_seal(opened, options):
         return
-    store = opened.store
-    made = [store.marker_stamp(job.name) for job in opened.workflow.jobs]
-    now = time.time_ns()
-    taken = [at for at in (store.index_stamp, *made) if at is not None]
-    rest = max((unrest(at.mtime_ns, at.ctime_ns, now) for at in taken), default=0)
-    if rest > FINE_NS:
-        return
-    if rest > 0:
-        time.sleep(rest / 1e9)
     try:
-        opened.began_ns = time.time_ns()
         if opened.part is not None:
             plan = judged(opened, options)
             if not plan.to_run and not plan.may_run:
                 seal_no_op(plan, opened, options, "")
-        elif not store.orphans(opened.workflow):
+        elif not opened.store.orphans(opened.workflow):
             refreshed: dict[str, Trace] = {}
-            steps = judged_each(opened, options, refreshed)
+            steps = judged_each(opened, options, refreshed, made)
             _seal_whole(steps, refreshed, opened, options)
     except (_NotSealedError, FlowError, OSError):
         return
@@ -240,7 +229,7 @@ class _Looks:
         if trace is None or marker is None:
             raise _NotSealedError
         self._place = place
-        self.saw(store.paths.marker(job.name), marker)
+        self.wrote(store.paths.marker(job.name), marker)
         for put in job.outputs:
             self.judged(put.path, put.counts, trace.outputs[put.key])
         for read in job.inputs:
@@ -322,10 +311,17 @@ class _Looks:
         if was is None:
             self.proof.missing.add(path)
         elif is_settled(was, self._began_ns):
-            self.proof.stamps[path] = was
-            self._own(path)
+            self.wrote(path, was)
         else:
             raise _NotSealedError
+
+    def wrote(self, path: str, was: Stamp) -> None:
+        """A file of which a stamp was taken, and that whoever changes it replaces by another.
+
+        So a stamp that is too young to show a change shows it all the same, by the inode.
+        """
+        self.proof.stamps[path] = was
+        self._own(path)
 
     def _own(self, path: str) -> None:
         """Who is to be asked when it moves: the job that looks, or everybody."""
@@ -344,7 +340,7 @@ class _Looks:
         if not known.settled or is_glob(path):
             raise _NotSealedError
         if known.kind == "file":
-            self.proof.stamps[path] = known.files[0].stamp
+            self._same_for_all(path, known.files[0].stamp)
             self._own(path)
             self._holds(path, counts, known.files[0])
         elif known.kind == "folder":
@@ -359,6 +355,11 @@ class _Looks:
                 self._holds(f"{path}/{file.path}", counts, file)
         else:
             self.proof.missing.add(path)  # "missing"; "ran": the upstream's own key stands for it
+
+    def _same_for_all(self, path: str, was: Stamp) -> None:
+        """What two jobs saw differently, one of them has to look at again."""
+        if self.proof.stamps.setdefault(path, was) != was:
+            raise _NotSealedError
 
     def _holds(self, path: str, counts: Counts, file: FileEvidence) -> None:
         """What a file is known by, once only its stamp has moved."""
@@ -394,7 +395,7 @@ class _Looks:
             path = f"{folder}/{name}"
             seen = os.stat(path)
             if modes.S_ISREG(seen.st_mode):
-                self.proof.stamps[path] = stamp_of(seen)
+                self._same_for_all(path, stamp_of(seen))
                 files.append(path)
             elif modes.S_ISDIR(seen.st_mode) and not os.path.islink(path):
                 folders.append(path)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from functools import lru_cache
 
@@ -364,6 +364,11 @@ class Work:
     def _made(self, job: Job, trace: Trace) -> None:
         self._keys[job.name] = trace.build_key
         self._done[job.name] = job
+
+    @property
+    def made(self) -> Collection[str]:
+        """Names of the jobs that this run made, or brought back from a cache."""
+        return self._done.keys()
 
     def shares(self, step: Step) -> bool:
         return self._reuse.shares(step)

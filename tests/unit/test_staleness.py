@@ -37,6 +37,7 @@ from oumi_flow.staleness import (
     observe_inputs,
     observe_outputs,
     settle,
+    stands,
     trace_of,
 )
 
@@ -568,6 +569,55 @@ def test_a_job_is_stale_if_and_only_if_its_build_key_is_another(
     disk.write("data", later)
     same = key_of(second, observe_inputs(second, disk, {})) == past.trace.build_key
     assert same == (not judge(second, past, disk).reasons)
+
+
+some_inputs = st.lists(
+    st.sampled_from(
+        [
+            Input("data", "data"),
+            Input("@1", "out/up", Counts.MODEL, "up"),
+            Input("@2", "", Counts.RAN, "ran"),
+            Input("@3", "out/none", Counts.ALL, "named"),  # there is no such file
+        ]
+    ),
+    unique_by=lambda item: item.key,
+)
+some_outputs = st.lists(
+    st.sampled_from([*job().outputs, Output("y", "y", declared=True)]),
+    unique_by=lambda item: item.key,
+)
+keys = st.fixed_dictionaries(
+    {"up": st.just("k"), "ran": st.sampled_from("kl"), "named": st.just("k")}
+)
+
+
+@given(any_parts, any_parts, *(2 * (some_inputs, some_outputs, keys)), st.booleans(), st.booleans())
+def test_a_trace_stands_if_and_only_if_the_judge_finds_no_reason_where_nothing_moved(
+    parts: dict[str, Any],
+    other: dict[str, Any],
+    inputs: list[Input],
+    outputs: list[Output],
+    keys: dict[str, str],
+    new_inputs: list[Input],
+    new_outputs: list[Output],
+    new_keys: dict[str, str],
+    always: bool,
+    moved: bool,
+) -> None:
+    disk = FakeDisk({"data": "d", "out/a": {"model": "m"}, "out/up": {"model": "u"}, "y": "y"})
+    first = job(parts=parts, inputs=tuple(inputs), outputs=tuple(outputs))
+    changed = tuple(item.key for item in inputs[:moved])
+    trace = made(first, disk, keys, changed_while_ran=changed).trace
+    assert trace is not None
+    for which in (
+        first,
+        replace(first, always_run=always),
+        job(parts=other, inputs=first.inputs, outputs=first.outputs),
+        replace(first, inputs=tuple(new_inputs)),
+        replace(first, outputs=tuple(new_outputs)),
+    ):
+        judged = judge(which, Past(trace), disk, build_keys=new_keys)
+        assert stands(which, trace, new_keys) == (not judged.reasons), judged.reasons
 
 
 # The end of a run ----------------------------------------------------------------------------
