@@ -214,7 +214,7 @@ class _Looks:
         for path, was in workflow.sources.items():
             self.saw(path, was)
         base = base_file(workflow.path)
-        self.saw(base, stamp(base))
+        self.wrote(base, stamp(base))
         self.proof.variables.update(workflow.variables)
         self.proof.needs.extend(workflow.needs)
 
@@ -308,20 +308,20 @@ class _Looks:
 
     def saw(self, path: str, was: Stamp | None) -> None:
         """A file of which a stamp was taken, or that was not there, since we began."""
-        if was is None:
-            self.proof.missing.add(path)
-        elif is_settled(was, self._began_ns):
-            self.wrote(path, was)
-        else:
+        if was is not None and not is_settled(was, self._began_ns):
             raise _NotSealedError
+        self.wrote(path, was)
 
-    def wrote(self, path: str, was: Stamp) -> None:
-        """A file of which a stamp was taken, and that whoever changes it replaces by another.
+    def wrote(self, path: str, was: Stamp | None) -> None:
+        """As `saw`, of a file of ours: whoever changes one of these replaces it by another.
 
         So a stamp that is too young to show a change shows it all the same, by the inode.
         """
-        self.proof.stamps[path] = was
-        self._own(path)
+        if was is None:
+            self.proof.missing.add(path)
+        else:
+            self.proof.stamps[path] = was
+            self._own(path)
 
     def _own(self, path: str) -> None:
         """Who is to be asked when it moves: the job that looks, or everybody."""
