@@ -117,6 +117,15 @@ def rows(space: Space) -> list[dict[str, object]]:
     return list(told)
 
 
+def test_the_first_run_of_all_leaves_the_next_one_nothing_but_looks(space: Space) -> None:
+    space.workflow(space.job("a", "echo a > x", outputs=["x"]))
+    written = stamp(str(space.root / "workflow.yaml"))
+    assert written is not None
+    wait_for(lambda: is_settled(written, time.time_ns()), "the file is old enough")
+    assert run(space)[1] == "1"
+    assert run(space) == ("flow: up to date (1 job)\n", "nothing")
+
+
 @pytest.mark.parametrize("reads", ["x", "out/a"])
 def test_a_job_that_spoils_what_another_has_made_is_found_out_by_the_next_run(
     space: Space, reads: str
