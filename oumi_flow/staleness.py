@@ -36,10 +36,8 @@ class DiskProtocol(Protocol):
         ...
 
 
-class SettlingDisk(DiskProtocol, Protocol):
-    """A disk that can wait until the stamps it takes are to be trusted."""
-
-    def settle(self, path: str, counts: Counts, known: Evidence) -> Evidence: ...
+# Looks at what lies at a path and counts so, by what is known of it.
+Look = Callable[[str, Counts, Evidence], Evidence]
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,12 +212,12 @@ def trace_of(
     )
 
 
-def settle(made: Iterable[tuple[Job, Trace]], disk: SettlingDisk) -> Iterator[Trace]:
-    """Look once more at what was seen too soon after its last change, at the end of a run.
+def settle(made: Iterable[tuple[Job, Trace]], look: Look) -> Iterator[Trace]:
+    """Look once more at what was seen too soon after its last change.
 
-    Yields the traces that got settled stamps, for their markers to be rewritten. Content that
-    has changed meanwhile keeps its old evidence: the next run has to notice. Waits for up to about
-    2 s in all where times are coarse, some 20 ms elsewhere. Raises what `disk` raises.
+    Yields the traces that got newer stamps, for the index. Content that has changed meanwhile keeps
+    its old evidence: the next run has to notice. Blocks as `look` does: `Disk.settle` waits for up
+    to about 2 s in all where times are coarse, some 20 ms elsewhere. Raises what it raises.
     """
     for job, trace in made:
         inputs = dict(trace.inputs)
@@ -228,7 +226,7 @@ def settle(made: Iterable[tuple[Job, Trace]], disk: SettlingDisk) -> Iterator[Tr
             known = found.get(item.key)
             if known is None or known.settled:
                 continue
-            seen = disk.settle(item.path, item.counts, known)
+            seen = look(item.path, item.counts, known)
             if seen.digest == known.digest:
                 found[item.key] = seen
         if inputs != trace.inputs or outputs != trace.outputs:

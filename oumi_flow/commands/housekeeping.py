@@ -61,7 +61,7 @@ def touch(options: argparse.Namespace) -> int:
             build_keys[job.name] = trace.build_key
             made.append((job, trace))
             print(f"{job.name}: taken as made")
-        for trace in staleness.settle(made, disk):
+        for trace in staleness.settle(made, disk.settle):
             store.keep(trace)
         store.write_index()
     return OK

@@ -326,6 +326,7 @@ def _run(
                 control=_control(store, run_id, keep_folder),
                 watch=watch,
                 adopted=recovered.adopted,
+                spare=work.look_again,
             )
     finally:
         watch.close()

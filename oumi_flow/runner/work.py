@@ -38,6 +38,7 @@ from oumi_flow.runner.brief import Brevity
 from oumi_flow.runner.children import Children
 from oumi_flow.runner.ends import End, end_of
 from oumi_flow.runner.reuse import Reuse
+from oumi_flow.runner.settling import Settling
 from oumi_flow.runner.terms import Ending, Lease, Prepared, Verdict
 from oumi_flow.runner.warming import Warming
 from oumi_flow.store import Store
@@ -77,7 +78,8 @@ class Work:
         self._oumi, self._warming = oumi, Warming((), oumi, self._children, False)
         self.unmended: list[str] = []
         self._keys: dict[str, str] = {}  # build keys of what is there
-        self._done: dict[str, Job] = {}  # made in this run; their traces are with the store
+        self._done: set[str] = set()  # made in this run; their traces are with the store
+        self._settling = Settling(store, disk)
         self._opened: dict[str, LastAttempt] = {}
         self._refreshed: dict[str, Trace] = {}
 
@@ -363,12 +365,17 @@ class Work:
 
     def _made(self, job: Job, trace: Trace) -> None:
         self._keys[job.name] = trace.build_key
-        self._done[job.name] = job
+        self._done.add(job.name)
+        self._settling.add(job, trace)
+
+    def look_again(self) -> bool:
+        """Do a little of what `settle` would do, if there is any; whether so. Takes a moment."""
+        return self._settling.look_again()
 
     @property
     def made(self) -> Collection[str]:
         """Names of the jobs that this run made, or brought back from a cache."""
-        return self._done.keys()
+        return self._done
 
     def shares(self, step: Step) -> bool:
         return self._reuse.shares(step)
@@ -451,10 +458,7 @@ class Work:
         that the user was told of.
         """
         with suppress(FlowError, OSError):
-            made = ((job, self._store.kept(name)) for name, job in self._done.items())
-            there = ((job, trace) for job, trace in made if trace is not None)
-            for trace in staleness.settle(there, self._disk):
-                self._store.keep(trace)
+            self._settling.finish()
             for trace in self._refreshed.values():
                 if trace.job not in self._done:
                     self._store.keep(trace)

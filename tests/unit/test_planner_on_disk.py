@@ -72,7 +72,7 @@ def run(flow: Workflow = FLOW) -> None:
         store.write_marker(trace)
         keys[which.name] = trace.build_key
         made.append((which, trace))
-    for trace in settle(made, disk):
+    for trace in settle(made, disk.settle):
         store.write_marker(trace)
     store.write_index()
 
@@ -126,7 +126,9 @@ def test_touched_files_are_read_once_and_change_nothing(monkeypatch: pytest.Monk
     kept = [(FLOW.job(name), trace) for name, trace in made.refreshed.items()]
     assert len(kept) == 2
     for which, trace in kept:
-        assert not list(settle([(which, trace)], disk))  # they were settled when they were read
+        assert not list(
+            settle([(which, trace)], disk.settle)
+        )  # they were settled when they were read
         store.keep(trace)
     store.write_index()
     again, read = look()

@@ -627,10 +627,10 @@ def test_settling_gives_young_evidence_settled_stamps(disk: FakeDisk) -> None:
     disk.young = {"data", "out/a"}
     past = made(job(), disk)
     assert past.trace is not None
-    (better,) = settle([(job(), past.trace)], disk)
+    (better,) = settle([(job(), past.trace)], disk.settle)
     assert better.inputs["data"].settled
     assert better.outputs["@"].settled
-    assert not list(settle([(job(), better)], disk))
+    assert not list(settle([(job(), better)], disk.settle))
 
 
 def test_settling_does_not_hide_a_change_since_the_job_ran(disk: FakeDisk) -> None:
@@ -638,5 +638,5 @@ def test_settling_does_not_hide_a_change_since_the_job_ran(disk: FakeDisk) -> No
     trace = made(job(), disk).trace
     assert isinstance(trace, Trace)
     disk.write("data", "two")
-    assert not list(settle([(job(), trace)], disk))
+    assert not list(settle([(job(), trace)], disk.settle))
     assert told(judge(job(), Past(trace), disk)) == [("input", "data")]

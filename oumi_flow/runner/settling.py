@@ -1,0 +1,93 @@
+"""A second look at what was seen too soon after its last change for its stamp to be trusted.
+
+What a job has made is digested as it ends, mostly within a tick of the clock that dates files, so a
+change in the same tick would not show. Looked at again when it has rested, it is not read any more
+by the next run. Small jobs are looked at while the run has nothing else to do, the rest at its end.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+
+from oumi_flow import staleness
+from oumi_flow.content import unrest
+from oumi_flow.disk import Disk
+from oumi_flow.errors import FlowError
+from oumi_flow.model import FileEvidence, Job, Trace
+from oumi_flow.store import Store
+
+_REST = 0.025  # seconds, after which a change shows where times are fine
+_FEW, _LITTLE = 8, 1 << 20  # files and bytes of a job: to be read again in a moment
+
+
+class Settling:
+    """The jobs that a run has made. For one thread, and `finish` for any one after that."""
+
+    def __init__(
+        self,
+        store: Store,
+        disk: Disk,
+        clock: Callable[[], float] = time.monotonic,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._store, self._disk, self._clock, self._now_ns = store, disk, clock, now_ns
+        self._young: dict[str, Job] = {}
+        self._soon: deque[tuple[float, str]] = deque()  # when, and which of them
+
+    def add(self, job: Job, trace: Trace) -> None:
+        """It was made just now."""
+        young = _young_files(trace)
+        if not young:
+            self._young.pop(job.name, None)
+            return
+        self._young[job.name] = job
+        if _is_small(trace, young):
+            self._soon.append((self._clock() + _REST, job.name))
+
+    def look_again(self) -> bool:
+        """Look at one job that has rested, if there is any; whether there was. Takes a moment."""
+        if not self._soon or self._soon[0][0] > self._clock():
+            return False
+        _, name = self._soon.popleft()
+        job = self._young.get(name)
+        trace = self._store.kept(name) if job is not None else None
+        if job is None or trace is None:
+            return True
+        # Dated by whole seconds, perhaps, or changed again meanwhile: nobody waits for that now.
+        if any(self._is_restless(file) for file in _young_files(trace)):
+            return True
+        with suppress(FlowError, OSError):
+            for settled in staleness.settle([(job, trace)], self._disk.observe):
+                self._store.keep(settled)
+                trace = settled
+            if not _young_files(trace):
+                del self._young[name]
+        return True
+
+    def finish(self) -> None:
+        """Look at all that are left. Waits as `staleness.settle`. Raises FlowError, OSError."""
+        made = ((job, self._store.kept(name)) for name, job in self._young.items())
+        there = ((job, trace) for job, trace in made if trace is not None)
+        for trace in staleness.settle(there, self._disk.settle):
+            self._store.keep(trace)
+
+    def _is_restless(self, file: FileEvidence) -> bool:
+        return unrest(file.stamp.mtime_ns, file.stamp.ctime_ns, self._now_ns()) > 0
+
+
+def _young_files(trace: Trace) -> list[FileEvidence]:
+    return [
+        file
+        for seen in (*trace.outputs.values(), *trace.inputs.values())
+        for file in seen.files
+        if not file.settled
+    ]
+
+
+def _is_small(trace: Trace, young: list[FileEvidence]) -> bool:
+    kinds = {seen.kind for seen in (*trace.outputs.values(), *trace.inputs.values())}
+    bytes_ = sum(file.stamp.size for file in young)
+    return len(young) <= _FEW and bytes_ <= _LITTLE and kinds.isdisjoint(("folder", "glob"))

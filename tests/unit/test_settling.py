@@ -1,0 +1,133 @@
+"""A second look at what was seen too soon: when, at whom, and that it hides no change."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from oumi_flow import staleness, verbs
+from oumi_flow.disk import Disk, is_settled, stamp
+from oumi_flow.model import Command, Counts, Job, Output, Trace
+from oumi_flow.runner.settling import Settling
+from oumi_flow.store import Store
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+class Hand:
+    """Jobs that are made by hand, and a clock that stands still unless it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 50.0
+        self.store, self.disk = Store("out"), Disk(verbs.model_file)
+        self.settling = Settling(self.store, self.disk, clock=lambda: self.now)
+
+    def make(self, name: str, text: str = "x", path: str = "") -> Trace:
+        path = path or f"out/{name}/x"
+        os.makedirs(f"out/{name}/.oumi-flow", exist_ok=True)
+        if not os.path.isdir(path):
+            Path(path).write_text(text)
+        output = Output(f"@/{path}", path, Counts.ALL, declared=True)
+        job = Job(
+            name,
+            "shell",
+            f"out/{name}",
+            f"out/{name}",
+            Command(("true",)),
+            {},
+            "",
+            outputs=(output,),
+        )
+        outputs = staleness.observe_outputs(job, self.disk)
+        trace = staleness.trace_of(job, {}, outputs, started=1.0, finished=1.1, run_id="R")
+        self.store.write_marker(trace)
+        self.settling.add(job, trace)
+        return trace
+
+    def rest(self, path: str) -> None:
+        """Until a change of that file would show, by every clock."""
+        seen = stamp(path)
+        while seen is not None and not is_settled(seen, time.time_ns()):
+            time.sleep(0.005)
+        self.now += 1.0
+
+    def seen(self, name: str) -> bool:
+        trace = self.store.kept(name)
+        assert trace is not None
+        return all(seen.settled for seen in trace.outputs.values())
+
+
+def test_who_has_rested_is_looked_at_once_and_who_has_not_is_not() -> None:
+    hand = Hand()
+    hand.make("a")
+    hand.make("b")
+    assert not hand.seen("a")
+    assert not hand.settling.look_again()
+    hand.rest("out/b/x")
+    hand.make("c")
+    digested = hand.disk.digested
+    assert [hand.settling.look_again() for _ in range(3)] == [True, True, False]
+    assert [hand.seen(name) for name in "abc"] == [True, True, False]
+    hand.settling.finish()
+    assert [hand.seen(name) for name in "abc"] == [True, True, True]
+    assert hand.disk.digested == digested + 3  # each once
+
+
+def test_what_has_changed_meanwhile_is_not_hidden() -> None:
+    hand = Hand()
+    made = hand.make("a", "what it made")
+    hand.rest("out/a/x")
+    Path("out/a/x").write_text("of another")
+    assert hand.settling.look_again()
+    hand.rest("out/a/x")
+    hand.settling.finish()
+    kept = hand.store.kept("a")
+    assert kept is not None
+    assert kept.outputs == made.outputs
+
+
+def test_nobody_waits_for_a_file_that_has_not_rested_though_its_time_has_come() -> None:
+    hand = Hand()
+    hand.make("a")
+    hand.now += 1.0
+    slept: list[float] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "sleep", slept.append)
+        late = Settling(hand.store, hand.disk, clock=lambda: hand.now, now_ns=lambda: 0)
+        late._young, late._soon = hand.settling._young, hand.settling._soon
+        assert late.look_again()
+    assert not slept
+    assert not hand.seen("a")
+
+
+def test_large_files_and_folders_are_for_the_end() -> None:
+    hand = Hand()
+    hand.make("large", "x" * (1 << 21))
+    Path("folder").mkdir()
+    Path("folder/file").write_text("x")
+    hand.make("of a folder", path="folder")
+    hand.rest("folder/file")
+    assert not hand.settling.look_again()
+    hand.settling.finish()
+    assert hand.seen("large")
+    assert hand.seen("of a folder")
+
+
+def test_what_cannot_be_read_any_more_ends_nothing() -> None:
+    hand = Hand()
+    made = hand.make("a")
+    hand.rest("out/a/x")
+    os.unlink("out/a/x")
+    os.mkfifo("out/a/x")
+    assert hand.settling.look_again()
+    assert not hand.settling.look_again()
+    kept = hand.store.kept("a")
+    assert kept is not None
+    assert kept.outputs == made.outputs
