@@ -353,7 +353,7 @@ def _syntax_problem(source: Source, error: Any) -> Problem:
 
 def _character_problem(source: Source, error: Any) -> Problem:
     position = error.position if isinstance(error.position, int) else 0
-    match = _UNPRINTABLE.search(source.text)
+    match = re.search(_UNPRINTABLE, source.text)
     if match:
         position = match.start()
     before = _BREAK.split(source.text[:position])
@@ -363,7 +363,6 @@ def _character_problem(source: Source, error: Any) -> Problem:
     return Problem(f"control characters are not allowed, got {got}", where)
 
 
-# What https://yaml.org/spec/1.2.2/#51-character-set leaves out.
-_UNPRINTABLE = re.compile(
-    "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
-)
+# What https://yaml.org/spec/1.2.2/#51-character-set leaves out. To compile it takes longer than to
+# read many a file.
+_UNPRINTABLE = "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
