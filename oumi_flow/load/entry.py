@@ -27,20 +27,26 @@ class Form(NamedTuple):
 class Entry:
     """An entry of `jobs:` with the fields of its jobs, and what was found out of them."""
 
-    __slots__ = ("_fixed", "_kept", "_taken_apart", "env", "env_nodes", "fields", "keys", "texts")
+    __slots__ = (
+        *("_alone", "_fixed", "_kept", "_taken_apart"),
+        *("env", "env_nodes", "fields", "keys", "texts"),
+    )
 
     def __init__(
         self,
         fields: Mapping[str, Node],
         taken_apart: dict[tuple[str, bool], tuple[Token, ...]],
         keys: frozenset[str] = frozenset(),
+        alone: bool = False,
     ) -> None:
+        """`alone`: there is one job, so nothing is shared."""
         self.fields = fields
         self.keys = keys  # of the matrix: those that some combination has
         self.env_nodes: Mapping[str, Node] = fields["env"].value if "env" in fields else {}
         self.texts: dict[tuple[int, bool], Text | Form | None] = {}  # by id of the node, and `run`
         self.env: dict[str, Text] = {}  # values of `env_nodes` that are the same in all jobs
         self._taken_apart = taken_apart
+        self._alone = alone
         self._fixed: dict[str, bool] = {}
         self._kept: dict[str, Any] = {}
 
@@ -69,7 +75,7 @@ class Entry:
             found: T = self._kept[what]
             return found
         made = make()
-        if all(map(self._is_fixed, fields)):
+        if not self._alone and all(map(self._is_fixed, fields)):
             self._kept[what] = made
         return made
 

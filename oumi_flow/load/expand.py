@@ -212,7 +212,7 @@ class Expansion:
     def _combinations(self, scope: Scope, fields: dict[str, Node]) -> Iterator[Values]:
         matrix, apart = fields.get("matrix"), self.session.tokens
         if matrix is None:
-            yield Values(scope, {}, Entry(fields, apart))
+            yield Values(scope, {}, Entry(fields, apart, alone=True))
             return
         problems: list[Problem] = []
         found: list[Combination] = combinations(matrix, problems)
