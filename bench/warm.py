@@ -4,8 +4,9 @@
 
 One run of all seven verbs cold, one warm; then `--jobs` small jobs (infer, evaluate, judge) warm.
 Of a run all processes count, the server's imports included: this program is the subreaper of its
-children, so nothing that they leave escapes it. A single job's figure is its supervisor's, `cpu` of
-exit.json. Cold costs of the many small jobs are those of the first run, each as often as it occurs.
+children, so nothing that they leave escapes it. A single job's figure is its supervisor's, as the
+run's events have it. Cold costs of the many small jobs are those of the first run, each as often
+as it occurs.
 """
 
 from __future__ import annotations
@@ -78,12 +79,13 @@ def run(folder: Path, name: str, warm: bool, jobs: list[dict[str, Any]], env: An
 
 def seconds(folder: Path, name: str) -> dict[str, float]:
     """CPU-seconds of each job."""
+    (log,) = (folder / name / ".oumi-flow" / "runs").glob("*/events.jsonl")
     found = {}
-    for path in (folder / name).glob("*/.oumi-flow/exit.json"):
-        told = json.loads(path.read_text())
-        if told["cold"]:
-            print(f"{path.parts[-3]} started cold: {told['cold']}")
-        found[path.parts[-3]] = told["cpu"]
+    for event in map(json.loads, log.read_text().splitlines()):
+        if event["kind"] == "job_finished":
+            found[event["job"]] = event["cpu"]
+        elif event["kind"] == "note" and "started cold" in event["text"]:
+            print(event["text"])
     return found
 
 

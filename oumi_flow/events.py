@@ -129,6 +129,7 @@ class JobFinished(Event):
     took: float | None = None  # seconds of the last attempt, None when it did not run
     gpus: int = 0
     metrics: dict[str, Any] = field(default_factory=dict)
+    cpu: float | None = None  # seconds of all processes of the last attempt
 
 
 @dataclass(frozen=True, slots=True)

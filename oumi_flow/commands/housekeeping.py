@@ -105,6 +105,7 @@ def rename(options: argparse.Namespace) -> int:
                 f"{target} exists already",
                 hint=f"`oumi-flow clean {options.file} {new}` removes it",
             )
+        store.finish_commit(old)
         trace = store.trace(old)
         os.makedirs(os.path.dirname(target), exist_ok=True)
         os.rename(store.paths.job_folder(old), target)

@@ -178,11 +178,21 @@ def _follow_retries(
 
 
 def _still_runs(store: Store, job: str) -> Callable[[], bool]:
+    from oumi_flow.executors.handles import is_alive, read_exit, recorded
+
     def runs() -> bool:
-        attempt = store.read_attempt(job)
+        attempt, made = store.read_attempt(job), store.trace(job)
         if attempt is None or not attempt.is_open:
             return False
-        return store.read_exit(job, attempt.token) is None or store.holder() is not None
+        if made is not None and (made.run_id, made.attempt) == (attempt.run_id, attempt.number):
+            return False  # its run was killed before it could take the record away
+        if store.holder() is not None:
+            return True
+        state = store.paths.job_state(job)
+        handle = recorded(state)
+        if handle is None or handle.token != attempt.token or not is_alive(handle):
+            return False
+        return read_exit(state, attempt.token) is None
 
     return runs
 

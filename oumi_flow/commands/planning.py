@@ -65,8 +65,10 @@ def _outlived(plan: Plan, store: Store) -> dict[str, str]:
     found = {}
     for step in plan.steps:
         attempt = step.past.attempt
-        if step.past.trace is None and attempt is not None and attempt.is_open:
-            words = _after_its_run(store.paths.job_state(step.job.name), attempt.token)
+        if step.past.trace is None and attempt is not None and attempt.is_unsettled:
+            words = "finished"
+            if attempt.is_open:
+                words = _after_its_run(store.paths.job_state(step.job.name), attempt.token)
             if words:
                 found[step.job.name] = (
                     f"{words} after its run was lost; taken over if it still fits"

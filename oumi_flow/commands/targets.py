@@ -33,12 +33,14 @@ def ends_without(run_id: str, store: Store, jobs: Iterable[str]) -> dict[str, st
     found = {}
     for job in jobs:
         try:
-            attempt = store.read_attempt(job)
-            if attempt is None and (made := store.trace(job)) is not None:
-                if made.run_id == run_id:
-                    found[job] = "finished after its run was lost"
+            made, attempt = store.trace(job), store.read_attempt(job)
+            if made is not None and made.run_id == run_id:
+                found[job] = "finished after its run was lost"
                 continue
             if attempt is None or attempt.run_id != run_id:
+                continue
+            if made is None and attempt.is_unsettled and not attempt.is_open:
+                found[job] = "finished after its run was lost; the next run takes its result"
                 continue
             exit = read_exit(store.paths.job_state(job), attempt.token)
         except (FlowError, OSError):

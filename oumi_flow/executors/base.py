@@ -121,6 +121,7 @@ class Exit:
     oom_kills: int = 0
     oom_scope: str = ""  # "cgroup", "host"
     cold: str = ""
+    cpu: float = 0.0  # seconds of all its processes
 
     def to_json(self) -> dict[str, Any]:
         return values_of(self)

@@ -133,36 +133,36 @@ class StateDir:
         A new file, and an inode that is freed by a rename, are dear where a file system looks over
         those freed lately for each that is made (ext4 without a journal): of a thousand jobs, by
         more than all else that is done for one. The end of one page is written by one call, so no
-        kill leaves half of it; a power cut may, but then nothing runs that it could tell of. There
-        is room for it on a full disk, too.
+        kill leaves half of it; a power cut may, and then the attempt is as good as never begun.
+        There is room for it on a full disk, too.
         """
         flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
             fd = os.open(_ATTEMPT, flags, dir_fd=self.fd)
-        except OSError:
-            return False
-        try:
-            seen = os.fstat(fd)
-            size, end, rest = seen.st_size, len(_END), b"," + more + _END
-            if not stat.S_ISREG(seen.st_mode) or seen.st_nlink != 1 or size + len(rest) > _PAGE:
-                return False
-            if self._claimed not in (None, (seen.st_ino, size)):
-                return False
-            if size <= end or os.pread(fd, end, size - end) != _END:
-                return False
             try:
-                if os.pwrite(fd, rest, size - end) == len(rest):
-                    self._claimed = seen.st_ino, size - end + len(rest)
-                    return True
-            except OSError:
-                pass
-            os.pwrite(fd, _END, size - end)
-            os.ftruncate(fd, size)
-            return False
+                return self._extend_at(fd, more)
+            finally:
+                os.close(fd)  # which may tell that nothing was written (NFS)
         except OSError:
             return False
-        finally:
-            os.close(fd)
+
+    def _extend_at(self, fd: int, more: bytes) -> bool:
+        """Raises OSError, when all is as it was, or cannot be made so."""
+        seen = os.fstat(fd)
+        size, end, rest = seen.st_size, len(_END), b"," + more + _END
+        if not stat.S_ISREG(seen.st_mode) or seen.st_nlink != 1 or size + len(rest) > _PAGE:
+            return False
+        if self._claimed not in (None, (seen.st_ino, size)):
+            return False
+        if size <= end or os.pread(fd, end, size - end) != _END:
+            return False
+        with contextlib.suppress(OSError):
+            if os.pwrite(fd, rest, size - end) == len(rest):
+                self._claimed = seen.st_ino, size - end + len(rest)
+                return True
+        os.pwrite(fd, _END, size - end)
+        os.ftruncate(fd, size)
+        return False
 
     def revoke(self, token: str) -> dict[str, Any]:
         """The handle of that attempt; if it has none, {}, and then it can never get one."""

@@ -22,6 +22,7 @@ class Live:
     handle: Handle | None = None
     ending: Ending | None = None
     concluding: bool = False
+    cpu: float | None = None  # seconds that it took, of all its processes
     left_slot: bool = False  # its process is gone, and another may run in its place
     adopted: bool = False  # the attempt was begun by a run that is lost
 
@@ -32,7 +33,7 @@ class Live:
 
     def start_over(self) -> None:
         """Forget the attempt that was."""
-        self.prepared = self.handle = None
+        self.prepared = self.handle = self.cpu = None
         self.concluding = self.left_slot = self.adopted = False
 
 
@@ -65,6 +66,7 @@ def finished(
         took=took,
         gpus=live.prepared.gpus if live and live.prepared else 0,
         metrics=dict(outcome.trace.metrics) if outcome and outcome.trace else {},
+        cpu=live.cpu if live else None,
     )
 
 

@@ -412,7 +412,7 @@ class Loop:
             self._release(one)
             if coming := self.states.waits_only_for(job):
                 self._room.expect(job, coming, self._clock())
-        one.concluding = True
+        one.concluding, one.cpu = True, exit.cpu
         took = max(0.0, exit.finished - (exit.started or prepared.began))
         self.gpu_seconds += took * prepared.gpus
         brief = self._orders.conclude(one.step, prepared, exit, one.ending, took)

@@ -73,6 +73,7 @@ def recover(
             continue
         if not attempt.is_open:
             if store.finish_commit(job.name):
+                work.know([store.trace(job.name)])
                 notes.append(f"{job.name} {_TAKEN}")
             continue
         step = Step(job, Decision.RUN, past=pasts[job.name])

@@ -30,9 +30,7 @@ class Attempts:
         self._paths = paths
         self._files = files
 
-    def write_attempt(
-        self, job: str, attempt: LastAttempt, handle: Any = None, *, first: bool = False
-    ) -> None:
+    def write_attempt(self, job: str, attempt: LastAttempt, *, first: bool = False) -> None:
         """Record the latest attempt. What a supervisor has recorded of the same token is kept.
 
         To be called before the attempt is submitted and once it has ended, not in between: that
@@ -45,8 +43,6 @@ class Attempts:
             before = read_json(path) or {}
             if before.get("token") == attempt.token:
                 record |= {name: before[name] for name in _ADDED if name in before}
-        if handle is not None:
-            record["handle"] = handle
         data = to_json({"format": FORMAT, **record})
         if first:
             self._files.write_new(path, data)
@@ -73,11 +69,6 @@ class Attempts:
             exit_code=trace.exit_code,
             gpus=trace.gpus,
         )
-
-    def read_handle(self, job: str) -> dict[str, Any] | None:
-        """How to reach the process of the latest attempt, as its supervisor recorded it."""
-        handle = self._record(job).get("handle")
-        return handle if isinstance(handle, dict) else None
 
     def read_exit(self, job: str, token: str) -> dict[str, Any] | None:
         """How that attempt's process ended, as its supervisor saw it; None: it wrote nothing yet.

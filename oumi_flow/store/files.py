@@ -128,15 +128,11 @@ class Files:
         nothing may be written.
         """
         self._ask_leave()
-        flags = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
             descriptor = os.open(path, flags)
             try:
-                seen = os.fstat(descriptor)
-                whole = data.ljust(seen.st_size)  # JSON may end in blanks
-                if not S_ISREG(seen.st_mode) or seen.st_nlink != 1 or len(whole) > _PAGE:
-                    return False
-                if os.pwrite(descriptor, whole, 0) < len(whole):
+                if not self._fill(descriptor, data):
                     return False
             finally:
                 os.close(descriptor)
@@ -144,6 +140,21 @@ class Files:
         except OSError:
             return False
         return True
+
+    def _fill(self, descriptor: int, data: bytes) -> bool:
+        """Write over a small file that is nobody else's; False: it is as it was."""
+        seen = os.fstat(descriptor)
+        whole = data.ljust(seen.st_size)  # JSON may end in blanks
+        if not S_ISREG(seen.st_mode) or seen.st_nlink != 1 or len(whole) > _PAGE:
+            return False
+        if self.private and seen.st_mode & 0o077:  # made before there was a secret to keep
+            return False
+        before = os.pread(descriptor, _PAGE, 0)
+        if os.pwrite(descriptor, whole, 0) == len(whole):
+            return True
+        os.pwrite(descriptor, before, 0)
+        os.ftruncate(descriptor, len(before))
+        return False
 
     def write_new(self, path: str, data: bytes) -> None:
         """As `write`, of a file that was not there: it may be found empty, by a crash too.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -112,6 +113,38 @@ def test_a_handle_is_added_where_the_attempt_lies_if_that_is_safe(
     state.claim("t1", {"token": "t1", "pid": 8})
     assert json.loads(path.read_text())["handle"]["pid"] == 8
     state.close()
+
+
+@pytest.mark.parametrize("case", ["in its record", "another attempt", "nothing is written"])
+def test_an_end_is_recorded_with_its_attempt_or_apart(
+    tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = intend(tmp_path)
+    state.claim("t1", {"token": "t1", "pid": 7})
+    close = os.close
+
+    def failing(fd: int) -> None:
+        close(fd)
+        if fd != state.fd:
+            monkeypatch.setattr(os, "close", close)  # what is written apart may be had
+            raise OSError(errno.EDQUOT, "over quota")
+
+    if case == "another attempt":
+        (tmp_path / "attempt.json").write_text(json.dumps({"token": "t2"}) + "\n")
+    elif case == "nothing is written":
+        monkeypatch.setattr(os, "close", failing)
+    state.end(to_text({"token": "t1", "code": 3}))
+    apart = case != "in its record"
+    assert (tmp_path / "exit.json").exists() is apart
+    assert ("exit" in json.loads((tmp_path / "attempt.json").read_text())) is (
+        case != "another attempt"
+    )
+    assert state.ended("t1") == {"token": "t1", "code": 3}
+    assert state.ended("t2") == {}
+    state.close()
+    found = read_exit(str(tmp_path), "t1")
+    assert found is not None
+    assert found.code == 3
 
 
 def test_only_one_of_claim_and_revoke_can_win(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 from oumi_flow.disk import stamp
 from oumi_flow.errors import FlowError, Locked
 from oumi_flow.events import Event, JobFinished, JobStarted, Note, RunFinished
+from oumi_flow.executors.state_dir import StateDir
 from oumi_flow.model import (
     Command,
     Evidence,
@@ -165,13 +167,12 @@ def test_an_attempt_is_not_looked_at_where_a_marker_is() -> None:
 
 def test_an_attempt_cut_at_any_byte_is_none() -> None:
     store = Store("out")
-    store.write_attempt("a", attempt("failed", detail="exit 1"), handle={"pid": 1})
+    store.write_attempt("a", attempt("failed", detail="exit 1"))
     path = Path(store.paths.attempt("a"))
     whole = path.read_bytes()
     for length in range(len(whole) - 1):
         path.write_bytes(whole[:length])
         assert past() == Past()
-        assert Store("out").read_handle("a") is None
 
 
 def begun(text: str = '{"format": 1, "token": "t"}\n') -> tuple[Store, Path, Path]:
@@ -239,24 +240,68 @@ def test_a_marker_that_was_not_put_in_place_is_put_there() -> None:
     assert not record.exists()
 
 
-def test_a_marker_that_cannot_be_written_leaves_the_attempt_that_it_was_of() -> None:
+@pytest.mark.parametrize("finished", [10.5, 20.0])
+def test_a_marker_that_cannot_be_put_in_place_is_told_and_not_lost(finished: float) -> None:
     store, record, marker = begun()
     before = record.read_bytes()
     marker.mkdir()
     (marker / "x").touch()
     with pytest.raises(FlowError, match=r"done\.json"):
-        store.commit(trace())
+        store.commit(trace(finished=finished))
+    if finished == 20.0:
+        assert record.read_bytes() == before
+        return
+    with pytest.raises(FlowError, match=r"done\.json"):
+        store.finish_commit("a")
+    (marker / "x").unlink()
+    marker.rmdir()
+    assert store.finish_commit("a")
+    assert past() == Past(trace(finished=finished))
+
+
+def test_a_record_that_is_written_over_by_half_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, record, marker = begun()
+    before, pwrite = record.read_bytes(), os.pwrite
+
+    def half(descriptor: int, data: bytes, offset: int) -> int:
+        return pwrite(descriptor, data[: len(data) // 2] if len(data) > 100 else data, offset)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(os, "pwrite", half)
+    with monkeypatch.context() as patch:
+        patch.setattr("oumi_flow.store.files.atomic_write", full)
+        with pytest.raises(FlowError, match="full"):
+            store.commit(trace(finished=10.5))
     assert record.read_bytes() == before
-    assert store.finish_commit("a") is False
+    store.commit(trace(finished=10.5))
+    assert past() == Past(trace(finished=10.5))
+    assert os.listdir(marker.parent) == ["done.json"]
 
 
-def test_an_attempt_keeps_its_handle_until_another_one_begins() -> None:
+def test_a_record_that_others_may_read_does_not_become_a_private_marker() -> None:
+    _, record, marker = begun()
+    record.chmod(0o644)
+    Store("out", private=True).commit(trace(finished=10.5))
+    assert stat.S_IMODE(marker.stat().st_mode) == 0o600
+    assert not record.exists()
+
+
+def test_an_attempt_keeps_what_its_supervisor_added_until_another_one_begins() -> None:
     store = Store("out")
-    store.write_attempt("a", attempt("starting"), handle={"pid": 1})
+    store.write_attempt("a", attempt("starting"))
+    supervisor = StateDir(store.paths.job_state("a"))
+    supervisor.claim("t", {"token": "t", "pid": 1})
+    supervisor.end(b'{"token": "t", "code": 3}\n')
+    supervisor.close()
     store.write_attempt("a", attempt("interrupted"))
-    assert store.read_handle("a") == {"pid": 1}
+    record = json.loads(Path(store.paths.attempt("a")).read_text())
+    assert (record["handle"]["pid"], record["exit"]["code"]) == (1, 3)
+    assert store.read_exit("a", "t") == {"token": "t", "code": 3}
     store.write_attempt("a", attempt("starting", token="other"))
-    assert store.read_handle("a") is None
+    assert {"handle", "exit"}.isdisjoint(json.loads(Path(store.paths.attempt("a")).read_text()))
+    assert store.read_exit("a", "t") is None
 
 
 def test_a_forgotten_attempt_says_nothing() -> None:
