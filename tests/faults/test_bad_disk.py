@@ -151,14 +151,30 @@ def test_a_run_that_is_killed_as_a_record_becomes_a_marker_repeats_nothing(
     assert killed.code in (-9, 137), killed.text
     half = json.loads(space.read(record))
     assert half["job"] == "b"
-    for words in (["status", "workflow.yaml"], ["run", "workflow.yaml", "-n"], ["logs", "-n1"]):
-        assert space.command(*words).code in (0, 2), words
+    taken = "finished after its run was lost"
+    assert (
+        f"{taken}; the next run takes its result" in space.command("status", "workflow.yaml").text
+    )
+    assert f"{taken}; taken over if it still fits" in space.run("-n").text
+    assert space.command("logs", "-f", "workflow.yaml", "b").code == 0
     space.ran()
     again = space.run()
     assert "b finished after its run was lost; its result is taken" in again.text
     assert (again.code, space.ran()) == (0, ["c"]), again.text
     assert not space.exists(record)
     assert_built(space, {"a", "b"})
+
+
+def test_a_job_is_renamed_with_a_marker_that_was_not_put_in_place(space: Space) -> None:
+    build(space)
+    killed = traced(space, "rename:signal=KILL", path="out/b/.oumi-flow/attempt.json")
+    assert killed.code in (-9, 137), killed.text
+    space.write("workflow.yaml", space.read("workflow.yaml").replace('"b"', '"bb"'))
+    renamed = space.command("rename", "workflow.yaml", "b", "bb")
+    assert renamed.code == 0, renamed.text
+    space.ran()
+    assert space.run().code == 0
+    assert space.ran() == ["c"]
 
 
 def supervisor_of(space: Space, job: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import sys
 
 import pytest
 
+from oumi_flow.executors.processes import read_process
 from tests.flow.conftest import Result, Space, wait_for
 
 
@@ -135,6 +137,24 @@ def test_a_lost_run_is_listed_while_its_jobs_live_and_can_be_cancelled(space: Sp
     assert f"nothing runs: run {run} is lost" in space.command("cancel", run).err
     assert space.command("status", "--running").out == "no runs\n"
     assert run in space.command("status").out
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_the_log_of_a_job_that_nobody_looks_after_any_more_is_not_followed_for_ever(
+    space: Space, before: bool
+) -> None:
+    """Run and supervisor were killed; an earlier attempt may have ended, or there was none."""
+    if before:
+        space.workflow(space.job("a", "exit 3"))
+        assert space.run().code == 1
+    space.workflow(space.job("a", "touch a.up b.up; until [ -e go ]; do sleep 0.05; done"))
+    lose(space)
+    supervisor = json.loads(space.read("out/a/.oumi-flow/attempt.json"))["handle"]["pid"]
+    os.kill(supervisor, signal.SIGKILL)
+    wait_for(lambda: not getattr(read_process(supervisor), "lives", False), "it is gone")
+    assert space.command("logs", "-f", "workflow.yaml", "a").code == 0
+    space.write("go", "")
+    assert space.run().code == 0
 
 
 def test_how_jobs_of_a_lost_run_ended_is_told(space: Space) -> None:
