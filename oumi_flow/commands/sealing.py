@@ -120,9 +120,9 @@ def _seal_whole(
 def seal_end(opened: Opened, options: argparse.Namespace, made: Collection[str]) -> None:
     """Seal that there is nothing more to do, at the end of a run in which all went well.
 
-    It is judged once more as the next run would, but for the jobs that it has `made`: what was seen
-    of these, settled by now, is what the seal has to prove. To be called under the lock: nobody
-    else writes markers and index. Never raises.
+    It is judged once more as the next run would, but where all was planned not the jobs that it has
+    `made`: what was seen of these, settled by now, is what the seal has to prove. To be called
+    under the lock: nobody else writes markers and index. Never raises.
     """
     if not can_seal(opened, options):
         return

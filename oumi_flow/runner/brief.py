@@ -35,6 +35,10 @@ class Brevity:
         """Whether to conclude an attempt is; its inputs may have changed meanwhile."""
         if exit.code != 0 or not 0.0 <= exit.finished - exit.started < _BRIEF_S:
             return False
+        return self.of_looking_again(job)
+
+    def of_looking_again(self, job: Job) -> bool:
+        """Whether to digest once more what it made and read is."""
         return self._is_simple(job) and self._are_small((*job.outputs, *job.inputs))
 
     @staticmethod

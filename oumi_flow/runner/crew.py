@@ -24,6 +24,7 @@ from oumi_flow.typed import Generic, TypeVar
 _LONG, _LAST, _A_WHILE = 0.005, 16, 5.0
 
 _Answer = TypeVar("_Answer")
+T = TypeVar("T")
 
 
 class Crew:
@@ -91,11 +92,17 @@ class Moments(Generic[_Answer]):
         (self._first if first else self._calls).append(call)
 
     def spend_one(self, answered: Callable[[_Answer], None]) -> bool:
-        """Make the call that has waited longest, and hand on its answer; whether there was one."""
+        """Make the call whose turn it is, and hand on its answer; whether there was one."""
         if self.are_over:
             return False
+        call = (self._first or self._calls).popleft()
+        self.spend(lambda: answered(call()))
+        return True
+
+    def spend(self, call: Callable[[], T]) -> T:
+        """Make a call that should be a matter of a moment, now."""
         waits, busy, began = self._waits(), self._busy(), self._clock()
-        answered((self._first or self._calls).popleft()())
+        answer = call()
         ended = self._clock()
         # Who only waited for a core, on a busy machine, would fare no better as several threads.
         took = ended - began if self._waits() > waits else self._busy() - busy
@@ -104,4 +111,4 @@ class Moments(Generic[_Answer]):
             self._mean, self._slow_until = 0.0, ended + _A_WHILE
             while not self.are_over:
                 self._others((self._first or self._calls).popleft())
-        return True
+        return answer

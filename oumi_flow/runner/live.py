@@ -34,7 +34,7 @@ class Live:
     def start_over(self) -> None:
         """Forget the attempt that was."""
         self.prepared = self.handle = self.cpu = None
-        self.concluding = self.left_slot = self.adopted = False
+        self.concluding = self.adopted = False
 
 
 def started(live: Live, adopted: bool) -> JobStarted:

@@ -306,7 +306,7 @@ class Loop:
     def _start(self, job: str, lease: Lease | None) -> None:
         one = self._live[job]
         one.lease, one.ending, one.prepared, one.handle = lease, None, None, None
-        one.concluding = one.left_slot = False
+        one.concluding = False
         self.states.set(job, _S.RUNNING)
         self._ordering.begins(job)
         self._orders.prepare(one.step, one.number, lease)
@@ -405,7 +405,6 @@ class Loop:
             self._tell(Note(f"`warm`: {job} started cold: {exit.cold}", job=job))
         self._watch.ended(job)
         self._by_token.pop(prepared.attempt.token, None)
-        coming: list[str] = []
         if exit.code == 0:
             # Digesting what it made may take a while, and needs no GPU. After a failure it is
             # kept until that is understood: the next must not get a GPU that is lost.
@@ -416,9 +415,12 @@ class Loop:
         took = max(0.0, exit.finished - (exit.started or prepared.began))
         self.gpu_seconds += took * prepared.gpus
         brief = self._orders.conclude(one.step, prepared, exit, one.ending, took)
-        if brief and exit.code == 0 and not self._options.fail_fast:
-            # Nobody waits for that moment who would go next in any case.
-            one.left_slot = self._room.goes_before(coming)
+        if brief and exit.code == 0:
+            # Who goes next in any case need not wait for that moment, unless it may end the run, or
+            # have this job tried again.
+            self._room.expect_soon(job, self.states.waits_for(job))
+            last = one.number > one.step.job.retry.limit
+            one.left_slot = last and not self._options.fail_fast
             self._left_slots += one.left_slot
 
     def _conclude_unstarted(self, job: str, ending: Ending) -> None:

@@ -117,7 +117,7 @@ def _drive(
     while not loop.over:
         if idle and inbox.is_empty:
             for _ in range(_SPARE if moments.are_short else 0):
-                if not spare():
+                if not moments.spend(spare):
                     break
             due = loop.next_due()
             until = look if due is None else min(due, look)

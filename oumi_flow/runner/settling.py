@@ -20,32 +20,34 @@ from oumi_flow.model import FileEvidence, Job, Trace
 from oumi_flow.store import Store
 
 _REST = 0.025  # seconds, after which a change shows where times are fine
-_FEW, _LITTLE = 8, 1 << 20  # files and bytes of a job: to be read again in a moment
 
 
 class Settling:
-    """The jobs that a run has made. For one thread, and `finish` for any one after that."""
+    """The jobs that a run has made. They may be added by any thread, and are looked at by one."""
 
     def __init__(
         self,
         store: Store,
         disk: Disk,
+        is_small: Callable[[Job], bool],
         clock: Callable[[], float] = time.monotonic,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        self._store, self._disk, self._clock, self._now_ns = store, disk, clock, now_ns
+        """`is_small`: whether a job's files can be read in a moment, as they are now."""
+        self._store, self._disk, self._is_small = store, disk, is_small
+        self._clock, self._now_ns = clock, now_ns
         self._young: dict[str, Job] = {}
         self._soon: deque[tuple[float, str]] = deque()  # when, and which of them
 
     def add(self, job: Job, trace: Trace) -> None:
         """It was made just now."""
-        young = _young_files(trace)
-        if not young:
-            self._young.pop(job.name, None)
-            return
-        self._young[job.name] = job
-        if _is_small(trace, young):
+        if _young_files(trace):
+            self._young[job.name] = job
             self._soon.append((self._clock() + _REST, job.name))
+
+    def forget(self, job: str) -> None:
+        """It is about to be made anew."""
+        self._young.pop(job, None)
 
     def look_again(self) -> bool:
         """Look at one job that has rested, if there is any; whether there was. Takes a moment."""
@@ -56,15 +58,16 @@ class Settling:
         trace = self._store.kept(name) if job is not None else None
         if job is None or trace is None:
             return True
-        # Dated by whole seconds, perhaps, or changed again meanwhile: nobody waits for that now.
-        if any(self._is_restless(file) for file in _young_files(trace)):
+        # Large or far, dated by whole seconds, changed again: nobody waits for that now.
+        young = _young_files(trace)
+        if any(map(self._is_restless, young)) or not self._is_small(job):
             return True
         with suppress(FlowError, OSError):
             for settled in staleness.settle([(job, trace)], self._disk.observe):
                 self._store.keep(settled)
                 trace = settled
             if not _young_files(trace):
-                del self._young[name]
+                self.forget(name)
         return True
 
     def finish(self) -> None:
@@ -85,9 +88,3 @@ def _young_files(trace: Trace) -> list[FileEvidence]:
         for file in seen.files
         if not file.settled
     ]
-
-
-def _is_small(trace: Trace, young: list[FileEvidence]) -> bool:
-    kinds = {seen.kind for seen in (*trace.outputs.values(), *trace.inputs.values())}
-    bytes_ = sum(file.stamp.size for file in young)
-    return len(young) <= _FEW and bytes_ <= _LITTLE and kinds.isdisjoint(("folder", "glob"))

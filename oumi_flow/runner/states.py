@@ -73,6 +73,10 @@ class States:
         below = self._downstream.get(job, ())
         return [n for n in below if self._missing[n] == 1 and self._state[n] is _S.WAITING]
 
+    def waits_for(self, job: str) -> list[str]:
+        """Who waits for this one, perhaps among others."""
+        return [n for n in self._downstream.get(job, ()) if self._state[n] is _S.WAITING]
+
     def begin(self) -> list[Change]:
         """Make ready every job that waits for nobody, in the order given at the start."""
         changes: list[Change] = []

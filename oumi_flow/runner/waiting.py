@@ -7,7 +7,7 @@ it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from oumi_flow.errors import FlowError
 from oumi_flow.events import Event, JobQueued
@@ -45,6 +45,8 @@ class WaitingRoom:
         self._line: Line[str] = Line(waits)
         # What has ended well but is not recorded yet: who is ready then, and since when.
         self._coming: dict[str, tuple[Rank, float]] = {}
+        # What is about to be recorded in a moment: the first of those who wait for it.
+        self._soon: dict[str, Rank] = {}
         self._again: float | None = None  # when somebody has waited for those for long enough
         self._left = float("-inf")  # when the line was last walked
         self._fresh: list[str] = []
@@ -97,14 +99,16 @@ class WaitingRoom:
         if coming:
             self._coming[job] = (min(self._ranks[name] for name in coming), now)
 
-    def goes_before(self, coming: list[str]) -> bool:
-        """Whether somebody stands in line who goes before all of these."""
-        first = self._line.first()
-        return first is not None and all(first[1] < self._ranks[name] for name in coming)
+    def expect_soon(self, job: str, below: Iterable[str]) -> None:
+        """In a moment `job` is done, or not; of `below`, who wait for it, some may be ready."""
+        rank = min((self._ranks[name] for name in below), default=None)
+        if rank is not None:
+            self._soon[job] = rank
 
     def arrived(self, job: str) -> None:
         """It is done, or not."""
         self._coming.pop(job, None)
+        self._soon.pop(job, None)
 
     def waits(self, job: str, rank: Rank, request: GpuRequest | None, now: float) -> bool:
         """Whether one that goes before this job is about to be ready, and worth waiting for.
@@ -112,6 +116,8 @@ class WaitingRoom:
         Else a GPU whose job has ended goes to a lesser one, for hours perhaps, in the moment that
         recording the end takes.
         """
+        if self._soon and min(self._soon.values()) < rank:
+            return True
         if not self._coming:
             return False
         seconds = self.seconds[job] * _WORTH

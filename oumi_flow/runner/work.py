@@ -79,7 +79,7 @@ class Work:
         self.unmended: list[str] = []
         self._keys: dict[str, str] = {}  # build keys of what is there
         self._done: set[str] = set()  # made in this run; their traces are with the store
-        self._settling = Settling(store, disk)
+        self._settling = Settling(store, disk, self._brevity.of_looking_again)
         self._opened: dict[str, LastAttempt] = {}
         self._refreshed: dict[str, Trace] = {}
 
@@ -162,6 +162,7 @@ class Work:
         """Make everything ready for a process; from here on the old result is not trusted."""
         job, spec = step.job, verbs.verb(step.job.verb)
         self._reuse.refuse_stuck(job)
+        self._settling.forget(job.name)
         env = self._children.env(job, number, lease)
         inputs = self._observe_inputs(step)
         build_key = staleness.key_of(job, inputs)

@@ -126,6 +126,19 @@ def test_the_first_run_of_all_leaves_the_next_one_nothing_but_looks(space: Space
     assert run(space) == ("flow: up to date (1 job)\n", "nothing")
 
 
+def test_a_run_that_is_sealed_says_nothing_of_what_always_runs(space: Space) -> None:
+    space.workflow(
+        space.job("a", "echo a > x", outputs=["x"]),
+        space.job("b", "echo b > y", outputs=["y"], always_run=True),
+    )
+    written = stamp(str(space.root / "workflow.yaml"))
+    assert written is not None
+    wait_for(lambda: is_settled(written, time.time_ns()), "the file is old enough")
+    for _ in range(3):
+        run(space)
+    assert space.ran() == ["a", "b", "b", "b"]
+
+
 @pytest.mark.parametrize("reads", ["x", "out/a"])
 def test_a_job_that_spoils_what_another_has_made_is_found_out_by_the_next_run(
     space: Space, reads: str

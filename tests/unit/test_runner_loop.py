@@ -362,33 +362,33 @@ def test_a_slot_is_passed_on_before_it_is_looked_at_what_a_small_job_came_to() -
 
 
 def test_a_slot_that_is_left_is_for_one_process_whatever_the_job_came_to() -> None:
-    flaky = job("a", retry=Retry(1, 0.0))
-    bench = Bench(flaky, job("b"), job("c"), job("d"), brief="abcd", max_parallel=2).settle()
-    assert bench.ran == ["a", "b"]
-    bench.outcomes["a"] = Outcome(S.FAILED, "did not write x", retryable=True)
+    jobs = [job(name) for name in "abcd"]
+    bench = Bench(*jobs, brief="abcd", max_parallel=2).settle()
+    bench.outcomes["a"] = Outcome(S.FAILED, "did not write x")
     bench.end("a")
     assert bench.ran == ["a", "b", "c"]
-    assert bench.state("a") is S.QUEUED
-    del bench.outcomes["a"]
-    for name in "bcad":
+    for name in "bcd":
         bench.end(name)
         assert len(bench.running) <= 2
-    assert bench.loop.result().counts == {"done": 4}
+    assert bench.loop.result().counts == {"done": 3, "failed": 1}
 
 
 @pytest.mark.parametrize(
-    ("brief", "options"), [("", {}), ("abc", {"fail_fast": True})], ids=["large", "fail fast"]
+    ("brief", "retries", "options", "then"),
+    [("", 0, {}, "ab"), ("abc", 0, {"fail_fast": True}, "a"), ("abc", 1, {}, "aa")],
+    ids=["large", "fail fast", "tried again"],
 )
 def test_a_slot_is_kept_until_it_is_known_what_came_of_it(
-    brief: str, options: dict[str, Any]
+    brief: str, retries: int, options: dict[str, Any], then: str
 ) -> None:
-    bench = Bench(job("a"), job("b"), job("c"), brief=brief, max_parallel=1, **options).settle()
-    bench.outcomes["a"] = Outcome(S.FAILED, "did not write x")
+    first = job("a", retry=Retry(retries, 0.0))
+    bench = Bench(first, job("b"), job("c"), brief=brief, max_parallel=1, **options).settle()
+    bench.outcomes["a"] = Outcome(S.FAILED, "did not write x", retryable=True)
     bench.is_over("a")
     bench.hear()
     assert [len(bench.calls), bench.ran] == [1, ["a"]]
     bench.settle()
-    assert bench.ran == (["a"] if options else ["a", "b"])
+    assert bench.ran == [*then]
 
 
 def test_a_slot_is_not_passed_on_before_one_who_is_about_to_be_ready() -> None:
@@ -398,6 +398,48 @@ def test_a_slot_is_not_passed_on_before_one_who_is_about_to_be_ready() -> None:
     assert bench.ran == ["a", "after"]
     bench.end("after")
     assert bench.ran == ["a", "after", "b"]
+
+
+@pytest.mark.parametrize(
+    ("after", "others", "then"),
+    [
+        ({"d": ("j1", "j2")}, {"d": 5, "l1": 1, "l2": 1}, ["d", "l1"]),
+        ({"c": ("j1",)}, {"a": 5, "c": 4, "l": 1}, ["a", "c"]),
+    ],
+    ids=["who waits for both", "who waits for one, and one in line"],
+)
+def test_slots_that_are_left_together_are_not_for_who_goes_after_one_who_may_come(
+    after: dict[str, tuple[str, ...]], others: dict[str, int], then: list[str]
+) -> None:
+    jobs = [job(name, priority=9) for name in ("j1", "j2")]
+    jobs += [job(name, *after.get(name, ()), priority=at) for name, at in others.items()]
+    bench = Bench(*jobs, brief=[each.name for each in jobs], max_parallel=2).settle()
+    for name in ("j1", "j2"):
+        bench.is_over(name)
+    bench.hear()
+    assert set(bench.ran) <= {"j1", "j2", "a"}
+    assert bench.settle().ran == ["j1", "j2", *then]
+
+
+def test_a_slot_is_not_for_one_who_goes_only_as_the_first_in_line_gets_no_gpu() -> None:
+    gpu = GpuRequest(1)
+    jobs = [job("h", priority=9, gpu=gpu), job("j", priority=9), job("g", priority=5, gpu=gpu)]
+    jobs += [job("c", "j", priority=4), job("l", priority=1)]
+    bench = Bench(*jobs, brief="hjgcl", max_parallel=2, gpus=1).settle()
+    assert sorted(bench.ran) == ["h", "j"]
+    assert bench.end("j").ran[2:] == ["c"]
+
+
+def test_nor_is_a_slot_that_somebody_else_gives_back_at_that_moment() -> None:
+    jobs = [job("j", priority=9), job("k", priority=9), job("c", "j", priority=5), job("l")]
+    bench = Bench(*jobs, brief="jcl", max_parallel=2).settle()
+    bench.is_over("k")
+    bench.hear()
+    bench.is_over("j")
+    bench.work_once()  # what k came to
+    bench.hear()
+    assert bench.ran == ["j", "k"]
+    assert bench.settle().ran == ["j", "k", "c", "l"]
 
 
 def test_after_a_failure_a_slot_is_kept_until_that_is_understood() -> None:
@@ -1013,6 +1055,7 @@ def worlds(draw: st.DrawFn) -> dict[str, Any]:
         "allocation": draw(st.sampled_from(["dynamic", "fixed"])),
         "adopted": draw(st.lists(st.integers(0, count - 1), unique=True, max_size=2)),
         "may": draw(st.sets(st.integers(0, count - 1))),
+        "brief": [f"j{i}" for i in draw(st.sets(st.integers(0, count - 1)))],
     }
 
 
@@ -1032,7 +1075,9 @@ def test_whatever_happens_no_promise_is_broken_and_everything_ends(
 
     def check() -> None:
         counts = bench.loop.states.counts
-        assert counts[S.RUNNING] <= world["max_parallel"] + len(adopted)
+        most = world["max_parallel"] + len(adopted)
+        assert counts[S.RUNNING] - bench.loop._left_slots <= most
+        assert len(bench.running) <= most
         assert sum(counts.values()) == len(jobs)
         for name, needs in upstream.items():
             if bench.state(name) in (S.RUNNING, S.QUEUED, S.RETRYING, S.DONE):

@@ -380,7 +380,7 @@ def test_a_job_that_cannot_write_its_state_fails_and_the_others_go_on() -> None:
 
 @pytest.mark.parametrize("slots", [1, 3])
 def test_many_jobs_at_once_never_exceed_the_slots(slots: int) -> None:
-    """Nor does it look so, though a slot is passed on before its job is done."""
+    """Nor does it look so where moments are short, though a slot is left before its job is done."""
     guard = threading.Lock()
     running, most = 0, 0
 

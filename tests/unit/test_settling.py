@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,17 @@ class Hand:
     def __init__(self) -> None:
         self.now = 50.0
         self.store, self.disk = Store("out"), Disk(verbs.model_file)
-        self.settling = Settling(self.store, self.disk, clock=lambda: self.now)
+        self.large: set[str] = set()
+        self.settling = self.made()
+
+    def made(self, **more: Any) -> Settling:
+        return Settling(
+            self.store,
+            self.disk,
+            lambda job: job.name not in self.large,
+            clock=lambda: self.now,
+            **more,
+        )
 
     def make(self, name: str, text: str = "x", path: str = "") -> Trace:
         path = path or f"out/{name}/x"
@@ -95,29 +106,38 @@ def test_what_has_changed_meanwhile_is_not_hidden() -> None:
 
 def test_nobody_waits_for_a_file_that_has_not_rested_though_its_time_has_come() -> None:
     hand = Hand()
-    hand.make("a")
+    hand.settling = hand.made(now_ns=lambda: 0)
+    hand.make("b")
     hand.now += 1.0
-    slept: list[float] = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(time, "sleep", slept.append)
-        late = Settling(hand.store, hand.disk, clock=lambda: hand.now, now_ns=lambda: 0)
-        late._young, late._soon = hand.settling._young, hand.settling._soon
-        assert late.look_again()
-    assert not slept
-    assert not hand.seen("a")
-
-
-def test_large_files_and_folders_are_for_the_end() -> None:
-    hand = Hand()
-    hand.make("large", "x" * (1 << 21))
-    Path("folder").mkdir()
-    Path("folder/file").write_text("x")
-    hand.make("of a folder", path="folder")
-    hand.rest("folder/file")
+    digested = hand.disk.digested
+    assert hand.settling.look_again()
+    assert hand.disk.digested == digested
     assert not hand.settling.look_again()
     hand.settling.finish()
-    assert hand.seen("large")
-    assert hand.seen("of a folder")
+    assert hand.seen("b")
+
+
+def test_what_is_large_by_now_is_for_the_end() -> None:
+    hand = Hand()
+    hand.make("a")
+    hand.rest("out/a/x")
+    hand.large.add("a")
+    digested = hand.disk.digested
+    assert hand.settling.look_again()
+    assert hand.disk.digested == digested
+    hand.settling.finish()
+    assert hand.seen("a")
+
+
+def test_who_is_made_anew_is_not_looked_at_meanwhile() -> None:
+    hand = Hand()
+    hand.make("a")
+    hand.rest("out/a/x")
+    hand.settling.forget("a")
+    digested = hand.disk.digested
+    assert hand.settling.look_again()
+    hand.settling.finish()
+    assert hand.disk.digested == digested
 
 
 def test_what_cannot_be_read_any_more_ends_nothing() -> None:
