@@ -39,7 +39,7 @@ def ends_without(run_id: str, store: Store, jobs: Iterable[str]) -> dict[str, st
                 continue
             if attempt is None or attempt.run_id != run_id:
                 continue
-            if made is None and attempt.is_unsettled and not attempt.is_open:
+            if attempt.state == "done":  # all but put in the place of a marker
                 found[job] = "finished after its run was lost; the next run takes its result"
                 continue
             exit = read_exit(store.paths.job_state(job), attempt.token)

@@ -13,7 +13,7 @@ import time
 from contextlib import suppress
 
 from oumi_flow.model import FORMAT, LastAttempt
-from oumi_flow.store.files import Files, parse, read_bytes, read_json, to_json, told
+from oumi_flow.store.files import Files, parse, read_bytes, to_json, told
 from oumi_flow.store.paths import Paths
 from oumi_flow.store.records import attempt_from_json, attempt_to_json, trace_from_json
 from oumi_flow.typed import Any
@@ -40,7 +40,7 @@ class Attempts:
         path = self._paths.attempt(job)
         record = attempt_to_json(attempt)
         if attempt.token and attempt.state != "starting":
-            before = read_json(path) or {}
+            before = self._record(job)
             if before.get("token") == attempt.token:
                 record |= {name: before[name] for name in _ADDED if name in before}
         data = to_json({"format": FORMAT, **record})
@@ -53,12 +53,13 @@ class Attempts:
         """The latest attempt; None when there is none or it cannot be understood.
 
         Of one that came to something there is a marker and no record, but in the middle of
-        `commit`, and in folders of earlier versions: its state is `done`.
+        `commit`: its state is `done` then. (Records of earlier versions that say so beside their
+        marker say nothing without it.)
         """
         record = self._record(job)
         trace = trace_from_json(record)
         if trace is None:
-            return attempt_from_json(record)
+            return attempt_from_json(record) if record.get("state") != "done" else None
         return LastAttempt(
             trace.run_id,
             trace.attempt,

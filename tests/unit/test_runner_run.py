@@ -99,6 +99,7 @@ class Run:
         self.heard: Callable[[Event], None] = self.events.append
         self.requests: list[dict[str, Any]] = []
         self.tokens: TokenPool | None = None
+        self.spare: Callable[[], bool] | None = None
         self.plan = self.planned()
 
     def planned(self) -> Plan:
@@ -129,6 +130,7 @@ class Run:
                     control=self._control,
                     watch=watch,
                     adopted=found.adopted,
+                    spare=self.spare or work.look_again,
                 )
             finally:
                 watch.close()
@@ -423,6 +425,49 @@ def test_moments_that_take_long_are_for_the_workers_for_a_while() -> None:
         moments.put(call(0.02))
         moments.spend_one(seen.append)
     assert not moments.are_short  # nor if all are a little slow
+
+
+def test_spare_moments_are_those_in_which_a_process_is_waited_for() -> None:
+    one = Run(shell("a", "until [ -e go ]; do sleep 0.01; done"))
+    before: list[int] = []
+
+    def spare() -> bool:
+        before.append(len(one.events))
+        Path("go").touch()
+        return True  # there is always more
+
+    one.spare = spare
+    assert one.go().counts == {"done": 1}
+    assert before[0] == 1  # it has started
+    assert len(before) % 2 == 0  # two, and then it is looked at the process again
+
+
+def test_a_small_job_is_settled_while_another_runs() -> None:
+    settled: list[bool] = []
+
+    def is_settled() -> bool:
+        trace = one.store.kept("a")
+        return trace is not None and all(seen.settled for seen in trace.outputs.values())
+
+    def heard(event: Event) -> None:
+        one.events.append(event)
+        if isinstance(event, RunFinished):
+            settled.append(is_settled())
+
+    one = Run(shell("a", "echo x > out/a/x", makes=["out/a/x"]), shell("b", "sleep 0.5", "a"))
+    one.heard = heard
+    assert one.go().counts == {"done": 2}
+    assert settled == [True]
+
+
+def test_what_a_job_used_of_the_cpu_is_told() -> None:
+    busy = "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done"
+    one = Run(shell("a", busy), shell("b", f"{busy}; exit 3"), shell("c", "true", "b"))
+    one.go()
+    used = {event.job: event.cpu for event in one.events if isinstance(event, JobFinished)}
+    assert (used["a"] or 0) > 0
+    assert (used["b"] or 0) > 0
+    assert used["c"] is None
 
 
 def test_what_is_to_be_first_is_before_all_that_is_not() -> None:

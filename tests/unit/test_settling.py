@@ -117,27 +117,21 @@ def test_nobody_waits_for_a_file_that_has_not_rested_though_its_time_has_come() 
     assert hand.seen("b")
 
 
-def test_what_is_large_by_now_is_for_the_end() -> None:
+@pytest.mark.parametrize("large", [True, False], ids=["large by now", "about to be made anew"])
+def test_some_are_not_looked_at_meanwhile(large: bool) -> None:
     hand = Hand()
     hand.make("a")
     hand.rest("out/a/x")
-    hand.large.add("a")
+    if large:
+        hand.large.add("a")
+    else:
+        hand.settling.forget("a")
     digested = hand.disk.digested
     assert hand.settling.look_again()
     assert hand.disk.digested == digested
     hand.settling.finish()
-    assert hand.seen("a")
-
-
-def test_who_is_made_anew_is_not_looked_at_meanwhile() -> None:
-    hand = Hand()
-    hand.make("a")
-    hand.rest("out/a/x")
-    hand.settling.forget("a")
-    digested = hand.disk.digested
-    assert hand.settling.look_again()
-    hand.settling.finish()
-    assert hand.disk.digested == digested
+    assert hand.disk.digested == digested + large
+    assert hand.seen("a") is large
 
 
 def test_what_cannot_be_read_any_more_ends_nothing() -> None:

@@ -240,6 +240,14 @@ def test_a_marker_that_was_not_put_in_place_is_put_there() -> None:
     assert not record.exists()
 
 
+def test_a_record_of_an_earlier_version_that_is_done_says_nothing_without_its_marker() -> None:
+    store = Store("out")
+    store.write_attempt("a", attempt("done"))
+    assert store.read_attempt("a") is None
+    assert not store.finish_commit("a")
+    assert past() == Past()
+
+
 @pytest.mark.parametrize("finished", [10.5, 20.0])
 def test_a_marker_that_cannot_be_put_in_place_is_told_and_not_lost(finished: float) -> None:
     store, record, marker = begun()
