@@ -428,7 +428,7 @@ def test_moments_that_take_long_are_for_the_workers_for_a_while() -> None:
 
 
 def test_spare_moments_are_those_in_which_a_process_is_waited_for() -> None:
-    one = Run(shell("a", "until [ -e go ]; do sleep 0.01; done"))
+    one = Run(shell("a", "for i in {1..500}; do [ -e go ] && exit; sleep 0.01; done; exit 1"))
     before: list[int] = []
 
     def spare() -> bool:
