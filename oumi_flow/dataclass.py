@@ -5,6 +5,9 @@ imported: together that is a quarter of what a run with one stale job spends on 
 class is a loop over its annotations, and its `__init__` is compiled when it has been used some
 times. Of most of a hundred classes a run makes few objects, or none.
 
+That nobody changes what is `frozen` is for type checkers to see, who know these classes as the
+standard ones: to refuse it when it happens would make each object three times as dear.
+
 Imports nothing that is not loaded anyway. It takes `frozen`, `slots` and `eq`, and refuses what it
 does not know: `__post_init__`, a `__setattr__`, and fields that are not for `__init__`. Annotations
 have to be strings (`from __future__ import annotations`). The standard library's functions take
@@ -70,7 +73,7 @@ else:
             if "__match_args__" not in own:
                 made.__match_args__ = tuple(f.name for f in known.values() if not f.kw_only)
             if "__init__" not in own:
-                made.__init__ = _late_init(made, frozen, slots)
+                made.__init__ = _late_init(made)
             if "__repr__" not in own:
                 made.__repr__ = _repr
             if eq:
@@ -79,10 +82,6 @@ else:
                     made.__eq__ = by_value
                 if own.get("__hash__") is None:  # Python puts a None where there is an `__eq__`
                     made.__hash__ = hash_of if frozen else None
-            if frozen:
-                made.__setattr__, made.__delattr__ = _refuse, _refuse
-                if slots:
-                    made.__getstate__, made.__setstate__ = _state, _set_state
             return made
 
         return decorate
@@ -158,7 +157,7 @@ def _with_slots(cls: Any, known: dict[str, Any]) -> Any:
     return made
 
 
-def _late_init(cls: Any, frozen: bool, slots: bool) -> Any:
+def _late_init(cls: Any) -> Any:
     """What fills the first objects field by field: to compile costs as much as forty of them."""
     left = _FILLED
 
@@ -166,7 +165,7 @@ def _late_init(cls: Any, frozen: bool, slots: bool) -> Any:
         nonlocal left
         left -= 1
         if left < 0 or not _filled(self, cls, args, named):
-            cls.__init__ = _compiled_init(cls, frozen, slots)
+            cls.__init__ = _compiled_init(cls)
             cls.__init__(self, *args, **named)
 
     return __init__
@@ -189,17 +188,13 @@ def _filled(self: Any, cls: Any, args: tuple[Any, ...], named: dict[str, Any]) -
             value = each.default_factory()
         else:
             return False
-        object.__setattr__(self, each.name, value)
+        setattr(self, each.name, value)
     return used == len(values)
 
 
-def _compiled_init(cls: Any, frozen: bool, slots: bool) -> Any:
-    """The `__init__` of a class, that of a frozen one with slots by the place of each field.
-
-    The standard one has `object.__setattr__` find it for each object, which is most of what making
-    ten thousand jobs costs.
-    """
-    known: dict[str, Any] = {"__missing": MISSING, "__set_value": object.__setattr__}
+def _compiled_init(cls: Any) -> Any:
+    """The `__init__` of a class."""
+    known: dict[str, Any] = {"__missing": MISSING}
     places: list[str] = []
     words = ["*"]
     lines: list[str] = []
@@ -209,13 +204,7 @@ def _compiled_init(cls: Any, frozen: bool, slots: bool) -> Any:
         if each.default_factory is not MISSING:
             known[f"__make_{name}"] = each.default_factory
             lines.append(f"    if {name} is __missing: {name} = __make_{name}()")
-        if slots and frozen:
-            known[f"__set_{name}"] = getattr(cls, name).__set__
-            lines.append(f"    __set_{name}(self, {name})")
-        elif frozen:
-            lines.append(f"    __set_value(self, {name!r}, {name})")
-        else:
-            lines.append(f"    self.{name} = {name}")
+        lines.append(f"    self.{name} = {name}")
         may = _may_be_left_out(each)
         (words if each.kw_only else places).append(f"{name}=__or_{name}" if may else name)
     head = ", ".join(["self", *places, *(words if len(words) > 1 else ())])
@@ -250,21 +239,6 @@ def _comparing(known: dict[str, Any]) -> tuple[Any, Any]:
 def _repr(self: Any) -> str:
     shown = (f"{f.name}={getattr(self, f.name)!r}" for f in _fields_of(type(self)) if f.repr)
     return f"{type(self).__qualname__}({', '.join(shown)})"
-
-
-def _state(self: Any) -> list[Any]:
-    return [getattr(self, each.name) for each in _fields_of(type(self))]
-
-
-def _set_state(self: Any, state: list[Any]) -> None:
-    for each, value in zip(_fields_of(type(self)), state, strict=True):
-        object.__setattr__(self, each.name, value)
-
-
-def _refuse(self: object, name: str, *_: object) -> None:
-    from dataclasses import FrozenInstanceError
-
-    raise FrozenInstanceError(f"cannot change {name!r} of a {type(self).__name__}")
 
 
 class _Standard:
