@@ -20,6 +20,7 @@ from oumi_flow.model import (
     Input,
     Job,
     LastAttempt,
+    Output,
     Past,
     Reason,
     Trace,
@@ -220,17 +221,34 @@ def settle(made: Iterable[tuple[Job, Trace]], look: Look) -> Iterator[Trace]:
     to about 2 s in all where times are coarse, some 20 ms elsewhere. Raises what it raises.
     """
     for job, trace in made:
-        inputs = dict(trace.inputs)
-        outputs = dict(trace.outputs)
-        for item, found in [(i, inputs) for i in job.inputs] + [(o, outputs) for o in job.outputs]:
-            known = found.get(item.key)
-            if known is None or known.settled:
-                continue
-            seen = look(item.path, item.counts, known)
-            if seen.digest == known.digest:
-                found[item.key] = seen
-        if inputs != trace.inputs or outputs != trace.outputs:
+        inputs = _settled(job.inputs, trace.inputs, look)
+        outputs = _settled(job.outputs, trace.outputs, look)
+        if inputs is not trace.inputs or outputs is not trace.outputs:
             yield replace(trace, inputs=inputs, outputs=outputs)
+
+
+def unsettled(job: Job, trace: Trace) -> Iterator[Input | Output]:
+    """What of a job was seen too soon after its last change for its stamp to be trusted."""
+    yield from _unsettled(job.inputs, trace.inputs)
+    yield from _unsettled(job.outputs, trace.outputs)
+
+
+def _settled(
+    items: Iterable[Input | Output], found: Mapping[str, Evidence], look: Look
+) -> Mapping[str, Evidence]:
+    newer = {}
+    for item in _unsettled(items, found):
+        known = found[item.key]
+        seen = look(item.path, item.counts, known)
+        if seen is not known and seen.digest == known.digest:
+            newer[item.key] = seen
+    return {**found, **newer} if newer else found
+
+
+def _unsettled(
+    items: Iterable[Input | Output], found: Mapping[str, Evidence]
+) -> Iterator[Input | Output]:
+    return (item for item in items if item.key in found and not found[item.key].settled)
 
 
 # The parts of a judgement --------------------------------------------------------------------

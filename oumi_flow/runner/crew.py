@@ -76,6 +76,7 @@ class Moments(Generic[_Answer]):
         self._first: deque[Callable[[], _Answer]] = deque()
         self._calls: deque[Callable[[], _Answer]] = deque()
         self._slow_until = float("-inf")
+        self.begin()
 
     @property
     def are_short(self) -> bool:
@@ -101,14 +102,24 @@ class Moments(Generic[_Answer]):
 
     def spend(self, call: Callable[[], T]) -> T:
         """Make a call that should be a matter of a moment, now."""
-        waits, busy, began = self._waits(), self._busy(), self._clock()
+        began = self._clock()
         answer = call()
         ended = self._clock()
+        took = ended - began
         # Who only waited for a core, on a busy machine, would fare no better as several threads.
-        took = ended - began if self._waits() > waits else self._busy() - busy
+        if took > _LONG and self._waits() == self._waits_before:
+            took = min(took, self._busy() - self._busy_before)
+            self.begin()
         self._mean += (took - self._mean) / _LAST
         if self._mean > _LONG:
             self._mean, self._slow_until = 0.0, ended + _A_WHILE
             while not self.are_over:
                 self._others((self._first or self._calls).popleft())
         return answer
+
+    def begin(self) -> None:
+        """From here on the thread waits for nothing but what its calls wait for.
+
+        To be called now and then: what such a call took is told apart by what was seen here.
+        """
+        self._waits_before, self._busy_before = self._waits(), self._busy()

@@ -122,6 +122,7 @@ def _drive(
             due = loop.next_due()
             until = look if due is None else min(due, look)
             pilot.wait(max(0.0, until - clock()))
+            moments.begin()
         # What came at the same time is taken in one go: one pass of launches for all of it.
         while (message := inbox.take()) is not None:
             loop.handle(message)

@@ -10,16 +10,15 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 
 from oumi_flow import staleness
-from oumi_flow.content import unrest
 from oumi_flow.disk import Disk
-from oumi_flow.errors import FlowError
-from oumi_flow.model import FileEvidence, Job, Trace
+from oumi_flow.model import Job, Trace
+from oumi_flow.runner.brief import Brevity
 from oumi_flow.store import Store
 
 _REST = 0.025  # seconds, after which a change shows where times are fine
+_MOST = 64  # that wait for their look whose traces are in memory as they are
 
 
 class Settling:
@@ -29,19 +28,20 @@ class Settling:
         self,
         store: Store,
         disk: Disk,
-        is_small: Callable[[Job], bool],
+        brevity: Brevity,
         clock: Callable[[], float] = time.monotonic,
-        now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        """`is_small`: whether a job's files can be read in a moment, as they are now."""
-        self._store, self._disk, self._is_small = store, disk, is_small
-        self._clock, self._now_ns = clock, now_ns
+        """`brevity` says what can be looked at in a moment."""
+        self._store, self._disk, self._brevity, self._clock = store, disk, brevity, clock
         self._young: dict[str, Job] = {}
         self._soon: deque[tuple[float, str]] = deque()  # when, and which of them
 
     def add(self, job: Job, trace: Trace) -> None:
-        """It was made just now."""
-        if _young_files(trace):
+        """It was made just now, and the store has this trace of it."""
+        young = any(staleness.unsettled(job, trace))
+        if not young or len(self._soon) > _MOST:
+            self._store.keep(trace, trace)
+        if young:
             self._young[job.name] = job
             self._soon.append((self._clock() + _REST, job.name))
 
@@ -58,16 +58,12 @@ class Settling:
         trace = self._store.kept(name) if job is not None else None
         if job is None or trace is None:
             return True
-        # Large or far, dated by whole seconds, changed again: nobody waits for that now.
-        young = _young_files(trace)
-        if any(map(self._is_restless, young)) or not self._is_small(job):
-            return True
-        with suppress(FlowError, OSError):
-            for settled in staleness.settle([(job, trace)], self._disk.observe):
-                self._store.keep(settled)
-                trace = settled
-            if not _young_files(trace):
-                self.forget(name)
+        settled = trace
+        if self._brevity.is_simple(job):
+            for settled in staleness.settle([(job, trace)], self._brevity.look_again):
+                if not any(staleness.unsettled(job, settled)):
+                    self.forget(name)
+        self._store.keep(settled, trace)
         return True
 
     def finish(self) -> None:
@@ -76,15 +72,3 @@ class Settling:
         there = ((job, trace) for job, trace in made if trace is not None)
         for trace in staleness.settle(there, self._disk.settle):
             self._store.keep(trace)
-
-    def _is_restless(self, file: FileEvidence) -> bool:
-        return unrest(file.stamp.mtime_ns, file.stamp.ctime_ns, self._now_ns()) > 0
-
-
-def _young_files(trace: Trace) -> list[FileEvidence]:
-    return [
-        file
-        for seen in (*trace.outputs.values(), *trace.inputs.values())
-        for file in seen.files
-        if not file.settled
-    ]

@@ -79,7 +79,7 @@ class Work:
         self.unmended: list[str] = []
         self._keys: dict[str, str] = {}  # build keys of what is there
         self._done: set[str] = set()  # made in this run; their traces are with the store
-        self._settling = Settling(store, disk, self._brevity.of_looking_again)
+        self._settling = Settling(store, disk, self._brevity)
         self._opened: dict[str, LastAttempt] = {}
         self._refreshed: dict[str, Trace] = {}
 

@@ -50,7 +50,7 @@ class Traces(Attempts):
     def __init__(self, paths: Paths, files: Files, *, indexed: bool = True) -> None:
         super().__init__(paths, files)
         self._guard = Lock()
-        # job -> [marker's stamp, its trace, packed if it was made by us, or its row in the table];
+        # job -> [marker's stamp, its trace, packed or not, or its row in the table];
         # None: index not read yet
         self._rows: dict[str, Any] | None = None if indexed else {}
         self._indexed = indexed
@@ -164,18 +164,24 @@ class Traces(Attempts):
         made = stamp(path)
         self.behind = True
         if made is not None:
-            self._index()[trace.job] = [list(made), packed(trace)]
+            self._index()[trace.job] = [list(made), trace]
 
-    def keep(self, trace: Trace) -> None:
+    def keep(self, trace: Trace, instead_of: Trace | None = None) -> None:
         """Let the index have newer stamps of equal content; the marker stays as it is.
 
-        Nothing is kept where the marker is not the one that the trace came from any more.
+        Nothing is kept where the marker is not the one that the trace came from any more: that
+        which was `kept` as `instead_of`, which may be `trace` itself, or else as it is found now.
         """
-        made = stamp(self._paths.marker(trace.job))
         row = self._index().get(trace.job)
-        if made is not None and row is not None and row[0] == list(made):
-            row[1] = packed(trace)
-            self.behind = True
+        if row is None or (row[1] is not instead_of and not self._is_marked(trace.job, row[0])):
+            return
+        row[1] = packed(trace)
+        self.behind = True
+
+    def _is_marked(self, job: str, as_then: list[int]) -> bool:
+        """Whether its marker is as it was."""
+        now = stamp(self._paths.marker(job))
+        return now is not None and list(now) == as_then
 
     def remove_marker(self, job: str) -> None:
         """Take the marker away before anything may change the outputs. Raises FlowError.

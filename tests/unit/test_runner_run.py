@@ -485,7 +485,9 @@ def test_moments_that_only_waited_for_a_core_are_not_long() -> None:
     ticks, used = itertools.count(), itertools.count()
     handed: list[Callable[[], None]] = []
     held_up = Moments(handed.append, lambda: next(ticks), waits=lambda: 5, busy=lambda: 0)
-    computing = Moments(handed.append, lambda: 0, waits=lambda: 5, busy=lambda: next(used))
+    computing = Moments(
+        handed.append, lambda: next(ticks), waits=lambda: 5, busy=lambda: next(used)
+    )
     waiting = Moments(handed.append, lambda: next(ticks), busy=lambda: 0)
     held_up.put(lambda: None)
     computing.put(lambda: None)

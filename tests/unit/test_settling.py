@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from oumi_flow import staleness, verbs
 from oumi_flow.disk import Disk, is_settled, stamp
 from oumi_flow.model import Command, Counts, Job, Output, Trace
+from oumi_flow.runner.brief import Brevity
 from oumi_flow.runner.settling import Settling
 from oumi_flow.store import Store
 
@@ -28,17 +28,8 @@ class Hand:
     def __init__(self) -> None:
         self.now = 50.0
         self.store, self.disk = Store("out"), Disk(verbs.model_file)
-        self.large: set[str] = set()
-        self.settling = self.made()
-
-    def made(self, **more: Any) -> Settling:
-        return Settling(
-            self.store,
-            self.disk,
-            lambda job: job.name not in self.large,
-            clock=lambda: self.now,
-            **more,
-        )
+        brevity = Brevity(self.disk, "out")
+        self.settling = Settling(self.store, self.disk, brevity, clock=lambda: self.now)
 
     def make(self, name: str, text: str = "x", path: str = "") -> Trace:
         path = path or f"out/{name}/x"
@@ -104,9 +95,11 @@ def test_what_has_changed_meanwhile_is_not_hidden() -> None:
     assert kept.outputs == made.outputs
 
 
-def test_nobody_waits_for_a_file_that_has_not_rested_though_its_time_has_come() -> None:
+def test_nobody_waits_for_a_file_that_has_not_rested_though_its_time_has_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     hand = Hand()
-    hand.settling = hand.made(now_ns=lambda: 0)
+    monkeypatch.setattr("oumi_flow.disk.is_settled", lambda *_: False)
     hand.make("b")
     hand.now += 1.0
     digested = hand.disk.digested
@@ -117,14 +110,12 @@ def test_nobody_waits_for_a_file_that_has_not_rested_though_its_time_has_come() 
     assert hand.seen("b")
 
 
-@pytest.mark.parametrize("large", [True, False], ids=["large by now", "about to be made anew"])
+@pytest.mark.parametrize("large", [True, False], ids=["large", "about to be made anew"])
 def test_some_are_not_looked_at_meanwhile(large: bool) -> None:
     hand = Hand()
-    hand.make("a")
+    hand.make("a", "x" * 1_000_000 if large else "x")
     hand.rest("out/a/x")
-    if large:
-        hand.large.add("a")
-    else:
+    if not large:
         hand.settling.forget("a")
     digested = hand.disk.digested
     assert hand.settling.look_again()
