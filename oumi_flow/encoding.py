@@ -7,10 +7,12 @@ as a short line does. Does not know what is encoded.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from json import encoder as of_json
 
-from oumi_flow.typed import Any
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 
 def encoder(

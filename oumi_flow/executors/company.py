@@ -13,7 +13,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from oumi_flow.executors.hearing import STOPPERS, drain
 from oumi_flow.executors.processes import send_signal
@@ -40,7 +40,7 @@ class _Member:
 
 
 class Company:
-    """Both ends: the server's, and (`tell_free`, `leave`, `next_line`) what its forks do."""
+    """Both ends: the server's, and (`tell_free`, `leave`, `hear_orders`) what its forks do."""
 
     def __init__(self) -> None:
         self.freed, self._freeing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -145,22 +145,26 @@ class Company:
         os.write(self._freeing, os.getpid().to_bytes(_PID, "little"))
 
 
-def next_line(channel: socket, wakeup: int) -> tuple[bytes, list[int]] | None:
-    """Wait for another attempt: its order and descriptors. None: the supervisor is to leave."""
+def hear_orders(channel: socket, wakeup: int) -> Callable[[], tuple[bytes, list[int]] | None]:
+    """Waits for another attempt: its order and descriptors. None: the supervisor is to leave."""
     poller = select.poll()
     poller.register(channel, select.POLLIN)
-    poller.register(wakeup, select.POLLIN)
-    while True:
-        ready = {fd for fd, _ in poller.poll()}
-        # The order first: a signal that came with it is for that attempt.
-        if channel.fileno() in ready:
-            line, descriptors = recv_fds(channel, _LONGEST_LINE)
-            return (line, descriptors) if line else None
-        if asked_to_stop(wakeup):
-            # An order that came meanwhile has nobody else; the signal was not for it.
-            poller.unregister(wakeup)
-            if not poller.poll(0):
-                return None
+
+    def hear() -> tuple[bytes, list[int]] | None:
+        poller.register(wakeup, select.POLLIN)
+        while True:
+            ready = {fd for fd, _ in poller.poll()}
+            # The order first: a signal that came with it is for that attempt.
+            if channel.fileno() in ready:
+                line, descriptors = recv_fds(channel, _LONGEST_LINE)
+                return (line, descriptors) if line else None
+            if asked_to_stop(wakeup):
+                # An order that came meanwhile has nobody else; the signal was not for it.
+                poller.unregister(wakeup)
+                if not poller.poll(0):
+                    return None
+
+    return hear
 
 
 def asked_to_stop(wakeup: int) -> bool:

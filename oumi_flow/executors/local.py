@@ -10,7 +10,6 @@ is for.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import select
 import signal
@@ -41,6 +40,7 @@ from oumi_flow.executors.leftovers import stop_bereft, stop_leftovers
 from oumi_flow.executors.orders import base_of, line_of, order_of
 from oumi_flow.executors.processes import boot_id, send_signal
 from oumi_flow.executors.server_process import ServerProcess
+from oumi_flow.executors.wire import decoded
 from oumi_flow.model import EMPTY
 from oumi_flow.sockets import MAX_DESCRIPTORS, packets
 
@@ -254,7 +254,7 @@ class LocalExecutor:
                 packet = self._reports.recv(1 << 16)
             except BlockingIOError:
                 return
-            report = json.loads(packet)
+            report = decoded(packet)
             if "warm" in report:
                 self._warmed(report["warm"])
                 continue

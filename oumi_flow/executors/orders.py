@@ -48,7 +48,7 @@ def order_of(attempt: Attempt, base: Mapping[str, str] = EMPTY) -> bytes:
         "log": _text(attempt.log),
         "cold": attempt.cold,
     }
-    return line_of({"start": start, "descriptors": len(attempt.descriptors)})
+    return f"{attempt.token} {len(attempt.descriptors)} {_encode(start)}\n".encode()
 
 
 def _as_env(env: Mapping[str, str]) -> dict[str, str]:

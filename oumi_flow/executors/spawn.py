@@ -8,6 +8,7 @@ import os
 import signal
 import stat
 from collections.abc import Sequence
+from functools import cache
 
 from oumi_flow.executors.files import read_all
 
@@ -67,10 +68,14 @@ def open_all(redirects: Sequence[Any]) -> list[tuple[int, int]]:
 
 def _ask_plain(path: str, seen: os.stat_result) -> None:
     """Raises OSError for pipes and the like, and for files of /proc: they are of who opens them."""
-    if path != os.devnull and (
-        not stat.S_ISREG(seen.st_mode) or seen.st_dev == os.stat("/proc/self").st_dev
-    ):
+    if path != os.devnull and (not stat.S_ISREG(seen.st_mode) or seen.st_dev == _proc()):
         raise OSError(errno.EINVAL, "not a plain file")
+
+
+@cache
+def _proc() -> int:
+    """The device that it is."""
+    return os.stat("/proc/self").st_dev
 
 
 def close_all(copies: Sequence[tuple[int, int]]) -> None:

@@ -14,10 +14,12 @@ import os
 import stat
 import time
 
+from oumi_flow.encoding import encoder
 from oumi_flow.executors.files import slurp, write_all
 
 TYPE_CHECKING = False  # an import that is an eighth of the server's start
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 
@@ -94,19 +96,20 @@ class StateDir:
 
     def claim(self, token: str, handle: dict[str, Any]) -> None:
         """Record in attempt.json who looks after it. Raises Refused when that is not ours to do."""
+        told = _encode(handle).encode()
         self.lock()
         try:
+            if self._with_record(lambda fd: self._claim_plain(fd, token, b'"handle":' + told)):
+                return
             attempt = self.read(_ATTEMPT)
             if attempt.get("token") != token:
                 raise Refused("its attempt.json is gone or tells of another attempt")
             if attempt.get("revoked"):
                 raise Refused("another run has taken over")
             self.mode = stat.S_IMODE(os.stat(_ATTEMPT, dir_fd=self.fd).st_mode)
-            told = json.dumps(handle).encode()
-            if "handle" in attempt or not self._extend(b'"handle":' + told):
-                self.write(_ATTEMPT, to_text({**attempt, "handle": handle}))
-                seen = os.stat(_ATTEMPT, dir_fd=self.fd)
-                self._claimed = seen.st_ino, seen.st_size
+            self.write(_ATTEMPT, to_text({**attempt, "handle": handle}))
+            seen = os.stat(_ATTEMPT, dir_fd=self.fd)
+            self._claimed = seen.st_ino, seen.st_size
         finally:
             self.unlock()
 
@@ -115,7 +118,8 @@ class StateDir:
 
         Where attempt.json is not as it was left by `claim`, it is told in a file of its own.
         """
-        if self._claimed is None or not self._extend(b'"exit":' + report.rstrip()):
+        more = b'"exit":' + report.rstrip()
+        if self._claimed is None or not self._with_record(lambda fd: self._end_in(fd, more)):
             self.write(_EXIT, report)
 
     def ended(self, token: str) -> dict[str, Any]:
@@ -127,34 +131,50 @@ class StateDir:
             found = self.read(_EXIT)
         return found if found.get("token") == token else {}
 
-    def _extend(self, more: bytes) -> bool:
-        """Add a value to attempt.json where it lies; False: that cannot be done, all is as it was.
-
-        A new file, and an inode that is freed by a rename, are dear where a file system looks over
-        those freed lately for each that is made (ext4 without a journal): of a thousand jobs, by
-        more than all else that is done for one. The end of one page is written by one call, so no
-        kill leaves half of it; a power cut may, and then the attempt is as good as never begun.
-        There is room for it on a full disk, too.
-        """
+    def _with_record(self, do: Callable[[int], bool]) -> bool:
+        """What `do` makes of attempt.json, opened; False where it is not to be had, or fails."""
         flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
             fd = os.open(_ATTEMPT, flags, dir_fd=self.fd)
             try:
-                return self._extend_at(fd, more)
+                return do(fd)
             finally:
                 os.close(fd)  # which may tell that nothing was written (NFS)
         except OSError:
             return False
 
-    def _extend_at(self, fd: int, more: bytes) -> bool:
-        """Raises OSError, when all is as it was, or cannot be made so."""
+    def _claim_plain(self, fd: int, token: str, more: bytes) -> bool:
+        """Add to a record that says nothing but that this attempt is to start; raises OSError."""
+        text = os.pread(fd, _PAGE + 1, 0)
+        # A string in it has no quotes but escaped ones, so these are its keys and a value, and
+        # of no object within, such as a handle is.
+        if b'"token":"%b"' % token.encode() not in text or b'"revoked":' in text:
+            return False
+        if not text.startswith(b"{") or b"{" in text[1:] or not text.endswith(_END):
+            return False
         seen = os.fstat(fd)
+        self.mode = stat.S_IMODE(seen.st_mode)
+        return len(text) == seen.st_size and self._add(fd, seen, more)
+
+    def _end_in(self, fd: int, more: bytes) -> bool:
+        """Add to a record that is as it was claimed; raises OSError."""
+        seen, end = os.fstat(fd), len(_END)
+        if self._claimed != (seen.st_ino, seen.st_size):
+            return False
+        return os.pread(fd, end, seen.st_size - end) == _END and self._add(fd, seen, more)
+
+    def _add(self, fd: int, seen: os.stat_result, more: bytes) -> bool:
+        """Add a value to a record where it lies; False: that cannot be done, all is as it was.
+
+        A new file, and an inode that is freed by a rename, are dear where a file system looks over
+        those freed lately for each that is made (ext4 without a journal): of a thousand jobs, by
+        more than all else that is done for one. The end of one page is written by one call, so no
+        kill leaves half of it; a power cut may, and then the attempt is as good as never begun.
+        There is room for it on a full disk, too. Raises OSError, when all is as it was, or cannot
+        be made so.
+        """
         size, end, rest = seen.st_size, len(_END), b"," + more + _END
         if not stat.S_ISREG(seen.st_mode) or seen.st_nlink != 1 or size + len(rest) > _PAGE:
-            return False
-        if self._claimed not in (None, (seen.st_ino, size)):
-            return False
-        if size <= end or os.pread(fd, end, size - end) != _END:
             return False
         with contextlib.suppress(OSError):
             if os.pwrite(fd, rest, size - end) == len(rest):
@@ -183,7 +203,7 @@ class StateDir:
 
 def to_text(data: dict[str, Any]) -> bytes:
     """The content of a state file."""
-    return json.dumps(data).encode() + b"\n"
+    return _encode(data).encode() + b"\n"
 
 
 def _parse(text: bytes) -> Any:
@@ -192,3 +212,6 @@ def _parse(text: bytes) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         return None
+
+
+_encode = encoder()

@@ -21,13 +21,13 @@ import signal
 from collections import deque
 from collections.abc import Callable, Collection
 
-from oumi_flow.executors.company import MOST_ATTEMPTS, Company, asked_to_stop, next_line
+from oumi_flow.executors.company import MOST_ATTEMPTS, Company, asked_to_stop, hear_orders
 from oumi_flow.executors.cores import Cores
 from oumi_flow.executors.hearing import CAUGHT, drain, hear_signals, noticed
 from oumi_flow.executors.memory_killer import MemoryKiller
 from oumi_flow.executors.processes import SERVER, SUPERVISOR, boot_id
 from oumi_flow.executors.supervision import Supervision
-from oumi_flow.executors.wire import ORDERS, REPORTS, to_bytes
+from oumi_flow.executors.wire import ORDERS, REPORTS, decoded, to_bytes
 from oumi_flow.identity import host
 from oumi_flow.sockets import MSG_DONTWAIT, packets, recv_fds, socket
 
@@ -102,19 +102,21 @@ class Server:
         self.descriptors += descriptors
         *lines, self.buffer = (self.buffer + data).split(b"\n")
         for line in lines:
+            if not line.startswith(b"{"):
+                token, count, start = line.split(b" ", 2)
+                come = [self.descriptors.popleft() for _ in range(int(count))]
+                if not self.company.hand_over(token.decode(), start, come):
+                    self._fork(decoded(start), come)
+                for fd in come:
+                    os.close(fd)
+                continue
             order = json.loads(line)
             if "cancel" in order:
                 number = signal.SIGUSR1 if order["now"] else signal.SIGTERM
                 self.company.ask(order["cancel"], number)
-            elif "base" in order:
+            else:
                 pairs = order["base"].items()
                 self.base = {to_bytes(name): to_bytes(value) for name, value in pairs}
-            else:
-                come = [self.descriptors.popleft() for _ in range(order["descriptors"])]
-                if not self.company.hand_over(order["start"]["token"], line, come):
-                    self._fork(order["start"], come)
-                for fd in come:
-                    os.close(fd)
         return True
 
     def _fork(self, order: dict[str, Any], descriptors: list[int]) -> None:
@@ -152,15 +154,16 @@ class Server:
                 os.close(fd)
             self.company.leave()
             self.wakeup = hear_signals()
+            hear = hear_orders(channel, self.wakeup)
             # Who has forked a job by itself, with all that was imported for it, is not used again.
             for left in reversed(range(1 if self.forge is not None else MOST_ATTEMPTS)):
                 stays = self._look_after(order, descriptors, left > 0)
                 # Another order may be on its way to one who was free: then all is not well.
                 status = 4 if stays else 0
-                found = next_line(channel, self.wakeup) if stays else None
+                found = hear() if stays else None
                 if found is None:
                     break
-                order, descriptors = json.loads(found[0])["start"], found[1]
+                order, descriptors = decoded(found[0]), found[1]
         except OSError:
             status = 3  # nobody listens
         finally:

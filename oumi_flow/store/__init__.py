@@ -6,7 +6,7 @@ Never knows why a job runs. Files of another format, torn or strange ones count 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 
 from oumi_flow.errors import FlowError
@@ -65,12 +65,14 @@ class Store(Traces):
     def orphans(self, workflow: Workflow, *, thorough: bool = False) -> dict[str, Past]:
         """Folders of jobs that are not in the workflow, by name, with what is known of them.
 
-        The index names those that once succeeded; without one, or when `thorough`, the folder is
-        walked for all of them.
+        The index names those that once succeeded; without one the folder is walked for all of them,
+        but not below the folders of jobs that are in the workflow; when `thorough`, there too.
         """
         names = {job.name for job in workflow.jobs}
-        if thorough or not self.has_index:
+        if thorough:
             found = [name for name in self._job_folders() if name not in names]
+        elif not self.has_index:
+            found = list(self._job_folders(names))
         else:
             found = [name for name in list(self.indexed()) if name not in names]
         return {
@@ -79,7 +81,7 @@ class Store(Traces):
             if os.path.isdir(self.paths.job_state(name))
         }
 
-    def _job_folders(self) -> Iterator[str]:
+    def _job_folders(self, without: Collection[str] = ()) -> Iterator[str]:
         waiting = [""]
         for prefix in waiting:
             try:
@@ -88,7 +90,7 @@ class Store(Traces):
             except OSError:
                 continue
             for name in names:
-                if name == STATE:
+                if name == STATE or prefix + name in without:
                     continue
                 if os.path.isdir(self.paths.job_state(prefix + name)):
                     yield prefix + name

@@ -223,7 +223,7 @@ class Traces(Attempts):
         ]
         head = _MAGIC + _checksum(body) + b"\n"
         self._files.write(self._paths.index, [head, *body])
-        self.behind, self.index_stamp = False, stamp(self._paths.index)
+        self.behind, self.index_stamp, self._found = False, stamp(self._paths.index), True
 
     def _written(self, kept: Any, texts: Texts, before: Table | None) -> list[Any]:
         """A row as it will stand in the index; `before`: the table to which those read belong."""

@@ -146,7 +146,7 @@ def test_an_order_that_meets_a_signal_is_taken() -> None:
             return taken(wakeup)
 
         patch.setattr(company, "asked_to_stop", late)
-        assert company.next_line(theirs, reading) == (b"an order", [])
+        assert company.hear_orders(theirs, reading)() == (b"an order", [])
     os.close(reading)
     os.close(writing)
 

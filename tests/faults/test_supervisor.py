@@ -29,6 +29,7 @@ from oumi_flow.executors.handles import is_alive, read_exit, recorded
 from oumi_flow.executors.leftovers import stop_leftovers
 from oumi_flow.executors.local import LocalExecutor
 from oumi_flow.executors.spawn import spawn
+from oumi_flow.executors.state_dir import to_text
 from oumi_flow.verbs import without_shell
 
 T = TypeVar("T")
@@ -92,7 +93,7 @@ class Space:
         folder.mkdir(parents=True, exist_ok=True)
         token = secrets.token_hex(8)
         intent = {"token": token, "state": "starting", "run_id": "r", "number": 1}
-        (folder / "attempt.json").write_text(json.dumps(intent) + "\n")
+        (folder / "attempt.json").write_bytes(to_text(intent))
         values: dict[str, Any] = {
             "run_id": "r",
             "job": job,

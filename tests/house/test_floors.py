@@ -20,13 +20,13 @@ FLOORS: dict[str, int] = {
     "typed": -1,  # words of annotations
     "__init__": 0,  # the version
     "dataclass": 0,
+    "encoding": 0,
     "hashing": 0,
     "identity": 0,
     "pattern": 0,
     "sockets": 0,
     "model": 1,
     "content": 1,
-    "encoding": 1,
     "errors": 1,
     "text": 1,
     "verbs": 2,

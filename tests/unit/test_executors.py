@@ -7,6 +7,7 @@ import json
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -93,13 +94,14 @@ def test_a_claimed_attempt_keeps_its_intent_and_its_mode(tmp_path: Path) -> None
     assert found.pid == 7
 
 
-@pytest.mark.parametrize("case", ["as the loop writes it", "linked", "long", "no newline"])
+@pytest.mark.parametrize("case", ["as the loop writes it", "spaced", "linked", "long", "no end"])
 def test_a_handle_is_added_where_the_attempt_lies_if_that_is_safe(
     tmp_path: Path, case: str
 ) -> None:
     path, copy = tmp_path / "attempt.json", tmp_path / "backup.json"
     intent = {"token": "t1", "detail": "x" * (4080 if case == "long" else 1)}
-    path.write_text(json.dumps(intent) + ("" if case == "no newline" else "\n"))
+    text = json.dumps(intent) if case == "spaced" else to_text(intent).decode().rstrip()
+    path.write_text(text + ("" if case == "no end" else "\n"))
     if case == "linked":
         os.link(path, copy)
     before = path.stat().st_ino
@@ -113,6 +115,25 @@ def test_a_handle_is_added_where_the_attempt_lies_if_that_is_safe(
     state.claim("t1", {"token": "t1", "pid": 8})
     assert json.loads(path.read_text())["handle"]["pid"] == 8
     state.close()
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"token": "t2"},
+        {"detail": '"token":"t1"', "token": "t2"},
+        {"token": "t2", "handle": {"token": "t1"}},
+        {"token": "t1", "revoked": True},
+        {},
+    ],
+)
+def test_what_is_not_ours_is_not_claimed(tmp_path: Path, record: dict[str, Any]) -> None:
+    (tmp_path / "attempt.json").write_bytes(to_text(record))
+    state = StateDir(str(tmp_path))
+    with pytest.raises(Refused):
+        state.claim("t1", {"token": "t1", "pid": 7})
+    state.close()
+    assert json.loads((tmp_path / "attempt.json").read_text()) == record
 
 
 @pytest.mark.parametrize("case", ["in its record", "another attempt", "nothing is written"])

@@ -537,11 +537,14 @@ def test_orphans_are_folders_of_jobs_no_longer_in_the_file() -> None:
         store.write_marker(trace(name))
     store.make_folder("begun")
     os.makedirs("out/mine")
-    flow = workflow("a", "nest/b")
+    os.makedirs("out/c/below/.oumi-flow")
+    flow = workflow("a", "nest/b", "c")
     assert list(Store("out").orphans(flow)) == ["begun", "nest/old", "old"]
     store.write_index()
-    assert list(Store("out").orphans(flow)) == ["nest/old", "old"]
-    assert list(Store("out").orphans(flow, thorough=True)) == ["begun", "nest/old", "old"]
+    for each in (store, Store("out")):
+        assert list(each.orphans(flow)) == ["nest/old", "old"]
+    every = ["begun", "c/below", "nest/old", "old"]
+    assert list(Store("out").orphans(flow, thorough=True)) == every
     assert Store("out").orphans(flow)["old"].trace == trace("old")
 
 
