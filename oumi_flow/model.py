@@ -59,7 +59,10 @@ class Evidence:
 
     @property
     def settled(self) -> bool:
-        return all(file.settled for file in self.files)
+        for file in self.files:  # noqa: SIM110 - asked several times a job, mostly of one file
+            if not file.settled:
+                return False
+        return True
 
 
 MISSING = Evidence("missing", "")

@@ -280,6 +280,8 @@ def rate_words(value: float) -> str:
 
 def metric_words(row: JobRow, limit: int = 1, lead: str = "") -> str:
     """`loss 1.234`, with `lead` before it; "" for none."""
+    if not row.metrics:
+        return ""
     words = [f"{name} {number(value)}" for name, value in key_metrics(row.metrics, limit)]
     return lead + "  ".join(words) if words else ""
 
