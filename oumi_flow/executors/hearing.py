@@ -1,12 +1,20 @@
-"""Signals that come to server and supervisors, as numbers to read beside everything else.
+"""What server and supervisors hear: signals, as numbers to read beside all else, and orders.
 
-Knows which are caught and which of them ask to stop; not what is done about it.
+Knows which signals are caught and which of them ask to stop; not what is done about it.
 """
 
 from __future__ import annotations
 
 import os
+import select
 import signal
+
+from oumi_flow.executors.wire import LONGEST_ORDER
+from oumi_flow.sockets import recv_fds, socket
+
+TYPE_CHECKING = False  # an import that is an eighth of the server's start
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 STOPPERS = {signal.SIGTERM, signal.SIGUSR1}
 # Caught, not ignored: a caught signal is back at its default in whatever we start.
@@ -33,3 +41,36 @@ def drain(wakeup: int) -> bytes:
         return os.read(wakeup, 512)
     except BlockingIOError:
         return b""
+
+
+def asked_to_stop(wakeup: int) -> bool:
+    return not STOPPERS.isdisjoint(map(signal.Signals, drain(wakeup)))
+
+
+class Signalled(Exception):
+    """The supervisor is to leave, though an order may be on its way to it."""
+
+
+def hear_orders(channel: socket, wakeup: int) -> Callable[[], tuple[bytes, list[int]] | None]:
+    """Waits for another attempt: its order and descriptors. None: there will be no more.
+
+    Raises Signalled.
+    """
+    poller = select.poll()
+    poller.register(channel, select.POLLIN)
+
+    def hear() -> tuple[bytes, list[int]] | None:
+        poller.register(wakeup, select.POLLIN)
+        while True:
+            ready = {fd for fd, _ in poller.poll()}
+            # The order first: a signal that came with it is for that attempt.
+            if channel.fileno() in ready:
+                order, descriptors = recv_fds(channel, LONGEST_ORDER)
+                return (order, descriptors) if order else None
+            if asked_to_stop(wakeup):
+                # An order that came meanwhile has nobody else; the signal was not for it.
+                poller.unregister(wakeup)
+                if not poller.poll(0):
+                    raise Signalled
+
+    return hear

@@ -37,10 +37,10 @@ from oumi_flow.executors.handles import (
     settled,
 )
 from oumi_flow.executors.leftovers import stop_bereft, stop_leftovers
-from oumi_flow.executors.orders import base_of, line_of, order_of
+from oumi_flow.executors.orders import base_of, order_of
 from oumi_flow.executors.processes import boot_id, send_signal
-from oumi_flow.executors.server_process import ServerProcess
-from oumi_flow.executors.wire import decoded
+from oumi_flow.executors.server_process import NoSocketError, ServerProcess
+from oumi_flow.executors.wire import FREE, decoded
 from oumi_flow.model import EMPTY
 from oumi_flow.sockets import MAX_DESCRIPTORS, packets
 
@@ -106,17 +106,17 @@ class LocalExecutor:
         return server
 
     def _submit(self, attempt: Attempt) -> Submitted:
-        if len(attempt.descriptors) > MAX_DESCRIPTORS:
+        if len(attempt.descriptors) >= MAX_DESCRIPTORS:  # one goes with them
             return Rejected(attempt.token, "could not start: too many GPU tokens at once")
         try:
             server = self._server_of(attempt)
-            line = order_of(attempt, server.base or EMPTY)
+            order = order_of(attempt, server.base or EMPTY)
         except (UnicodeError, ValueError) as error:
             return Rejected(attempt.token, f"could not start: {error}")
         except OSError as error:
             return Rejected(attempt.token, f"could not start its supervisor: {error.strerror}")
         if attempt.warmth is not None and server is not self._warm:
-            line = order_of(replace(attempt, cold=self._cold), server.base or EMPTY)
+            order = order_of(replace(attempt, cold=self._cold), server.base or EMPTY)
         handle = Handle(
             token=attempt.token,
             job=attempt.job,
@@ -130,7 +130,10 @@ class LocalExecutor:
             server.held[attempt.token] = attempt
             return handle
         try:
-            server.send(line, attempt.descriptors)
+            server.start(attempt.token, order, attempt.descriptors)
+        except NoSocketError as error:
+            del self._own[attempt.token]
+            return Rejected(attempt.token, f"could not start its supervisor: {error}")
         except OSError as error:
             self._drop_server(server)  # settles what has become of it, like all others
             return Unknown(attempt.token, f"its supervisor's server is gone ({error})")
@@ -254,13 +257,18 @@ class LocalExecutor:
                 packet = self._reports.recv(1 << 16)
             except BlockingIOError:
                 return
-            report = decoded(packet)
+            stays = packet.startswith(FREE)
+            report = decoded(packet[stays:])
             if "warm" in report:
                 self._warmed(report["warm"])
                 continue
-            token: str = report["token"]
+            token: str = (
+                self._token_of_gone(report["gone"]) if "gone" in report else report["token"]
+            )
             watched = self._unwatch(token)  # if its server has died meanwhile
             own = self._own.pop(token, None)
+            if own is not None:
+                own[1].company.ended(token, stays)
             handle = own[0] if own else watched.handle if watched else None
             if handle is None:
                 continue
@@ -268,6 +276,11 @@ class LocalExecutor:
                 self._end_silently(handle)
             else:
                 self._end(Exit.from_json(report))
+
+    def _token_of_gone(self, name: str) -> str:
+        """The attempt that a supervisor was looking after when it died, or ""."""
+        servers = (self._server, self._warm)
+        return "".join(one.company.gone(name) for one in servers if one is not None)
 
     def _end(self, exit: Exit) -> None:
         self._asked.pop(exit.token, None)
@@ -327,9 +340,8 @@ class LocalExecutor:
                 del self._own[handle.token]
                 self._end(Exit(handle.token, cancelled=True, finished=time.time()))
                 return
-            order = {"cancel": handle.token, "now": number == signal.SIGUSR1}
             try:
-                server.send(line_of(order), ())
+                server.cancel(handle.token, number == signal.SIGUSR1)
                 return
             except OSError:
                 self._drop_server(server)

@@ -27,7 +27,7 @@ def base_line(base: Mapping[str, str]) -> bytes:
 
 
 def order_of(attempt: Attempt, base: Mapping[str, str] = EMPTY) -> bytes:
-    """The line that starts an attempt. Raises ValueError for text that no process can be given."""
+    """What starts an attempt. Raises ValueError for text that no process can be given."""
     given = attempt.env
     env = _as_env({name: value for name, value in given.items() if base.get(name) != value})
     env[TOKEN_VARIABLE] = attempt.token
@@ -48,7 +48,7 @@ def order_of(attempt: Attempt, base: Mapping[str, str] = EMPTY) -> bytes:
         "log": _text(attempt.log),
         "cold": attempt.cold,
     }
-    return f"{attempt.token} {len(attempt.descriptors)} {_encode(start)}\n".encode()
+    return _encode(start).encode()
 
 
 def _as_env(env: Mapping[str, str]) -> dict[str, str]:

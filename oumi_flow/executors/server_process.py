@@ -7,6 +7,7 @@ costs as much as to run ten jobs; else it is started like the other.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import resource
@@ -18,9 +19,10 @@ from collections.abc import Mapping, Sequence
 
 import oumi_flow
 from oumi_flow.executors.base import TOKEN_LENGTH, TOKEN_VARIABLE, Attempt, Warmth
+from oumi_flow.executors.company import Company
 from oumi_flow.executors.files import slurp
 from oumi_flow.executors.hearing import CAUGHT
-from oumi_flow.executors.orders import base_line
+from oumi_flow.executors.orders import base_line, line_of
 from oumi_flow.executors.spawn import DEFAULTS
 from oumi_flow.executors.wire import ORDERS, REPORTS
 from oumi_flow.sockets import send_fds, socket, stream
@@ -28,6 +30,10 @@ from oumi_flow.sockets import send_fds, socket, stream
 _SEND_TIMEOUT = 30.0  # seconds for a server that does not read; it is dead or stopped then
 _MOST_COPIED = 1 << 26  # bytes of memory of a runner that is forked
 _KEPT_VARIABLES = ("PATH", "TMPDIR", TOKEN_VARIABLE)  # the server needs no secrets
+
+
+class NoSocketError(Exception):
+    """There is none to speak to one more supervisor by; in the system's words."""
 
 
 class ServerProcess:
@@ -39,6 +45,7 @@ class ServerProcess:
         self._first = b""  # goes ahead of the first order
         self.ready = warmth is None  # else it takes no order before it says that it is
         self.held: dict[str, Attempt] = {}  # until then, by token
+        self.company = Company()
         self.orders, theirs = stream()
         self.orders.settimeout(_SEND_TIMEOUT)
         try:
@@ -62,8 +69,27 @@ class ServerProcess:
         self._first = base_line(base)
         self.base = base
 
-    def send(self, line: bytes, descriptors: Sequence[int]) -> None:
-        """Raises OSError; the server is of no use any more then."""
+    def start(self, token: str, order: bytes, descriptors: Sequence[int]) -> None:
+        """Have an attempt looked after, by one who is free or by a new supervisor.
+
+        Raises NoSocketError, and OSError when the server is of no use any more.
+        """
+        if self.company.hand_over(token, order, descriptors):
+            return
+        try:
+            channel = self.company.hire(token)
+        except OSError as error:
+            raise NoSocketError(error.strerror) from error
+        with contextlib.closing(channel):
+            line = b"%b %d %b\n" % (token.encode(), len(descriptors) + 1, order)
+            self._send(line, (channel.fileno(), *descriptors))
+
+    def cancel(self, token: str, now: bool) -> None:
+        """Have whoever looks after that attempt asked to stop it. Raises OSError as `start`."""
+        if name := self.company.ask(token):
+            self._send(line_of({"cancel": name, "now": now}))
+
+    def _send(self, line: bytes, descriptors: Sequence[int] = ()) -> None:
         line, self._first = self._first + line, b""
         sent = 0
         if descriptors:
@@ -75,6 +101,10 @@ class ServerProcess:
 
     def close(self) -> None:
         """It leaves when it sees the end of its orders; a stopped one is not waited for."""
+        if free := self.company.dismiss():
+            self.orders.setblocking(False)
+            with contextlib.suppress(OSError):
+                self._send(line_of({"free": free}))
         self.orders.close()
         deadline = time.monotonic() + 2.0
         pause = 0.0005

@@ -2,7 +2,7 @@
 
 One single-threaded server process a run forks the supervisors of attempts (supervision.py), as many
 as there are at a time (company.py), so a job costs neither an interpreter nor, mostly, a fork. It
-takes orders and tells of ends (wire.py), and leaves when the orders' socket closes. A supervisor
+takes orders and tells of deaths (wire.py), and leaves when the orders' socket closes. A supervisor
 leads a session of its own and owes nothing to server or runner: killed -9, they leave it at work.
 
 Knows nothing of plans, markers, GPUs. What it imports of oumi_flow is what supervisors are made
@@ -18,18 +18,26 @@ import json
 import os
 import select
 import signal
+import time
 from collections import deque
 from collections.abc import Callable, Collection
 
-from oumi_flow.executors.company import MOST_ATTEMPTS, Company, asked_to_stop, hear_orders
 from oumi_flow.executors.cores import Cores
-from oumi_flow.executors.hearing import CAUGHT, drain, hear_signals, noticed
+from oumi_flow.executors.hearing import (
+    CAUGHT,
+    Signalled,
+    asked_to_stop,
+    drain,
+    hear_orders,
+    hear_signals,
+    noticed,
+)
 from oumi_flow.executors.memory_killer import MemoryKiller
-from oumi_flow.executors.processes import SERVER, SUPERVISOR, boot_id
+from oumi_flow.executors.processes import SERVER, SUPERVISOR, boot_id, send_signal
 from oumi_flow.executors.supervision import Supervision
-from oumi_flow.executors.wire import ORDERS, REPORTS, decoded, to_bytes
+from oumi_flow.executors.wire import FREE, ORDERS, REPORTS, decoded, to_bytes
 from oumi_flow.identity import host
-from oumi_flow.sockets import MSG_DONTWAIT, packets, recv_fds, socket
+from oumi_flow.sockets import MSG_DONTWAIT, recv_fds, socket
 
 TYPE_CHECKING = False  # an import that is an eighth of the server's start
 if TYPE_CHECKING:
@@ -38,6 +46,8 @@ if TYPE_CHECKING:
     from oumi_flow.executors.supervision import Forge
 
 _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 15, 36  # <linux/prctl.h>
+_MOST_ATTEMPTS = 500  # of one supervisor, so that nothing can pile up in it
+_GOODBYE = 1.0  # seconds for the free ones to leave
 
 
 class Server:
@@ -64,7 +74,9 @@ class Server:
         self.wakeup = hear_signals()
         self.buffer = b""
         self.descriptors: deque[int] = deque()  # come with orders not read to their end yet
-        self.company = Company()
+        self.pids: dict[str, int] = {}  # of supervisors, by name
+        self.names: dict[int, str] = {}
+        self.leaving: list[str] = []  # those that are free, at the end
         self.base: dict[bytes, bytes] = {}  # the environment that orders say differences from
         self.unsaid: deque[bytes] = deque()
 
@@ -74,26 +86,14 @@ class Server:
         poller.register(self.orders, select.POLLIN)
         poller.register(self.wakeup, select.POLLIN)
         while True:
-            ready = {fd for fd, _ in poller.poll(self._patience())}
-            if not ready:
-                self.company.note_freed()
+            ready = {fd for fd, _ in poller.poll(100 if self.unsaid else None)}
             if self.wakeup in ready:
                 drain(self.wakeup)
                 self._reap()
             self._say()
             if self.orders.fileno() in ready and not self._take_orders():
-                self.company.dismiss()
+                self._see_off()
                 return
-
-    def _patience(self) -> int | None:
-        """Milliseconds until there is something to do that no descriptor tells of.
-
-        Who has become free is noted when another is wanted, and now and then: to be woken by each
-        would cost as much as the order that comes next.
-        """
-        if self.unsaid:
-            return 100
-        return 1000 if self.company.is_busy else None
 
     def _take_orders(self) -> bool:
         data, descriptors = recv_fds(self.orders, 1 << 16)
@@ -105,40 +105,34 @@ class Server:
             if not line.startswith(b"{"):
                 token, count, start = line.split(b" ", 2)
                 come = [self.descriptors.popleft() for _ in range(int(count))]
-                if not self.company.hand_over(token.decode(), start, come):
-                    self._fork(decoded(start), come)
+                self._fork(token.decode(), start, come)
                 for fd in come:
                     os.close(fd)
                 continue
             order = json.loads(line)
-            if "cancel" in order:
-                number = signal.SIGUSR1 if order["now"] else signal.SIGTERM
-                self.company.ask(order["cancel"], number)
-            else:
+            if "cancel" in order and (pid := self.pids.get(order["cancel"])):
+                send_signal(pid, signal.SIGUSR1 if order["now"] else signal.SIGTERM)
+            elif "base" in order:
                 pairs = order["base"].items()
                 self.base = {to_bytes(name): to_bytes(value) for name, value in pairs}
+            elif "free" in order:
+                self.leaving = order["free"]
         return True
 
-    def _fork(self, order: dict[str, Any], descriptors: list[int]) -> None:
-        token: str = order["token"]
-        ends: tuple[socket, ...] = ()
+    def _fork(self, token: str, start: bytes, come: list[int]) -> None:
         # Signals wait until the child has its own way of hearing them.
         signal.pthread_sigmask(signal.SIG_BLOCK, CAUGHT)
         try:
-            ends = channel, theirs = packets()
             pid = os.fork()
         except OSError as error:
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
             self._tell({"token": token, "error": f"could not start: {error.strerror}"})
-            pid = -1
+            return
         if pid == 0:
-            channel.close()
-            self._become_supervisor(order, descriptors, theirs)
+            channel, *descriptors = come
+            self._become_supervisor(decoded(start), descriptors, socket(fileno=channel))
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        for end in ends[0 if pid < 0 else 1 :]:
-            end.close()
-        if pid > 0:
-            self.company.hire(pid, channel, token)
+        self.pids[token], self.names[pid] = pid, token
 
     def _become_supervisor(
         self, order: dict[str, Any], descriptors: list[int], channel: socket
@@ -152,18 +146,18 @@ class Server:
             self.orders.close()
             for fd in (self.wakeup, *self.descriptors):
                 os.close(fd)
-            self.company.leave()
             self.wakeup = hear_signals()
             hear = hear_orders(channel, self.wakeup)
             # Who has forked a job by itself, with all that was imported for it, is not used again.
-            for left in reversed(range(1 if self.forge is not None else MOST_ATTEMPTS)):
+            for left in reversed(range(1 if self.forge is not None else _MOST_ATTEMPTS)):
                 stays = self._look_after(order, descriptors, left > 0)
-                # Another order may be on its way to one who was free: then all is not well.
-                status = 4 if stays else 0
                 found = hear() if stays else None
                 if found is None:
+                    status = 0
                     break
                 order, descriptors = decoded(found[0]), found[1]
+        except Signalled:
+            status = 4  # all is not well if an order was on its way
         except OSError:
             status = 3  # nobody listens
         finally:
@@ -187,10 +181,7 @@ class Server:
         for fd in descriptors:
             os.close(fd)  # the tree is gone: whoever waits for the token need not wait for us
         stays = may_stay and attempt.is_spotless and not asked_to_stop(self.wakeup)
-        self.reports.send(report)
-        if stays:
-            # Not before the report: whoever dies in between must not count as having told it.
-            self.company.tell_free()
+        self.reports.send(FREE + report if stays else report)
         return stays
 
     def _reap(self) -> None:
@@ -201,9 +192,21 @@ class Server:
                 return
             if not pid:
                 return
-            token = self.company.gone(pid)
-            if token and status:
-                self._tell({"token": token, "gone": True})
+            self._has_left(pid, status)
+
+    def _has_left(self, pid: int, status: int) -> None:
+        name = self.names.pop(pid, "")
+        self.pids.pop(name, None)
+        if name and status:
+            self._tell({"gone": name})
+
+    def _see_off(self) -> None:
+        """Wait for the free ones, who leave too, as long as that may take."""
+        until = time.monotonic() + _GOODBYE
+        for pid in filter(None, map(self.pids.get, self.leaving)):
+            with contextlib.suppress(ChildProcessError):
+                while not os.waitpid(pid, os.WNOHANG)[0] and time.monotonic() < until:
+                    time.sleep(0.0005)
 
     def _tell(self, report: dict[str, Any]) -> None:
         self.unsaid.append(json.dumps(report).encode())

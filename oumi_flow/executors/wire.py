@@ -2,17 +2,19 @@
 
 The server is started with two sockets:
 
-* descriptor 3, a stream: one line per order. `TOKEN N {...}` starts an attempt, with N descriptors
-  of token locks attached; `{"cancel": TOKEN, "now": BOOL}` stops one; before the first of them
-  comes `{"base": {...}}`, the environment that orders say differences from. Text in orders is bytes
-  decoded as Latin-1, so that any path or value survives. When it closes, the server leaves.
-* descriptor 4, packets: one JSON object per attempt that ended, as it is recorded, or
-  `{"token": TOKEN, "gone": true}` of a supervisor that died without a word. A server that imports
-  ahead (ahead.py) is sent no order before it says `{"warm": ""}`; it says `{"warm": WHY}` and
-  leaves when it cannot serve.
+* descriptor 3, a stream: one line per order. `TOKEN N {...}` has a supervisor forked for an
+  attempt, with N descriptors attached: its end of a socket, and those of token locks.
+  `{"cancel": NAME, "now": BOOL}` has a supervisor signalled; its name is the token of its first
+  attempt. Before the first of them comes `{"base": {...}}`, the environment that orders say
+  differences from. Text in orders is bytes decoded as Latin-1, so that any path or value survives.
+  When it closes, the server leaves, after those that `{"free": [NAME, ...]}` told of.
+* descriptor 4, packets: one JSON object per attempt that ended, as it is recorded, after a `+` if
+  its supervisor is free for another one. Or `{"gone": NAME}` of a supervisor that died without a
+  word. A server that imports ahead (ahead.py) is sent no order before it says `{"warm": ""}`; it
+  says `{"warm": WHY}` and leaves when it cannot serve.
 
-A supervisor that is free hears of its next attempt from the server by a socket of its own, whose
-packets are the objects of such lines; when that closes, it leaves.
+A supervisor that is free hears of its next attempt from the runner, by the socket that came with
+it, whose packets are the objects of such lines; when that closes, it leaves.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 ORDERS, REPORTS = 3, 4  # the server's descriptors
+FREE = b"+"  # before a report
+LONGEST_ORDER = 1 << 16  # bytes of a packet; more might not fit into a socket
 
 
 def to_bytes(text: str) -> bytes:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
-import socket
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 import pytest
 
-from oumi_flow.executors import company, processes
+from oumi_flow.executors import hearing, processes
 from oumi_flow.executors.base import Handle
+from oumi_flow.executors.company import Company
 from oumi_flow.sockets import MSG_DONTWAIT, packets
-from tests.faults.test_supervisor import Space, lives, space, until
+from tests.faults.test_supervisor import Space, is_idle, lives, space, until
 
 __all__ = ["space"]
 
@@ -53,9 +51,8 @@ def test_one_supervisor_looks_after_one_job_after_the_other(space: Space) -> Non
 
 
 def free(space: Space, handle: Handle) -> int:
-    """The supervisor's pid, once it waits for another job: an end is told before that is said."""
-    stat = Path(f"/proc/{handle.pid}/stat")
-    until(lambda: handle.pid in free_of(space) and stat.read_text().rpartition(")")[2][1] == "S")
+    """The supervisor's pid, once it waits for another job."""
+    until(lambda: handle.pid in free_of(space) and is_idle(space, handle.pid))
     return handle.pid
 
 
@@ -116,37 +113,67 @@ def test_what_a_job_used_of_the_cpu_is_its_own(space: Space) -> None:
 
 
 def test_one_who_is_free_and_does_not_read_is_neither_waited_for_nor_given_up() -> None:
-    ours, theirs = packets()
-    staff = company.Company()
-    staff.hire(os.getpid(), ours, "first")
-    staff.tell_free()
-    with contextlib.suppress(BlockingIOError):
-        while True:
-            ours.send(b"unread", MSG_DONTWAIT)
-    assert not staff.hand_over("second", b"an order", [])
-    while theirs.recv(64, MSG_DONTWAIT) == b"unread":
-        if staff.hand_over("second", b"an order", []):
+    staff = Company()
+    theirs = staff.hire("first")
+    staff.ended("first", stays=True)
+    filled = 0
+    while staff.hand_over(f"{filled}", b"unread" * 1000, []):
+        staff.ended(f"{filled}", stays=True)
+        filled += 1
+    assert filled
+    while theirs.recv(10_000, MSG_DONTWAIT):
+        if staff.hand_over("last", b"an order", []):
             break
     else:
         pytest.fail("it was given up")
-    staff.leave()
+    assert staff.ask("last") == "first"
+    assert staff.dismiss() == []
     theirs.close()
 
 
+def test_who_is_free_has_said_so_of_its_latest_attempt_and_was_not_asked_to_stop() -> None:
+    staff = Company()
+    ends = [staff.hire(name) for name in "abc"]
+    staff.ended("a", stays=False)
+    assert staff.ask("b") == "b"
+    staff.ended("b", stays=True)
+    assert not staff.hand_over("d", b"an order", [])
+    staff.ended("c", stays=True)
+    assert staff.hand_over("d", b"an order", [])
+    assert not staff.hand_over("e", b"an order", [])
+    staff.ended("c", stays=True)  # which is over
+    assert not staff.hand_over("e", b"an order", [])
+    assert [staff.ask(token) for token in "abcde"] == ["", "", "", "c", ""]
+    assert [staff.gone(name) for name in "abc"] == ["", "", "d"]
+    assert staff.gone("c") == ""
+    assert [end.recv(64, MSG_DONTWAIT) for end in ends] == [b"", b"", b"an order"]
+    assert ends[2].recv(64, MSG_DONTWAIT) == b""
+    for end in ends:
+        end.close()
+
+
 def test_an_order_that_meets_a_signal_is_taken() -> None:
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours, theirs = packets()
     reading, writing = os.pipe()
     # Both are there before it looks: the signal was for nobody.
     os.write(writing, bytes([signal.SIGTERM]))
-    with ours, theirs, pytest.MonkeyPatch.context() as patch:
-        taken = company.asked_to_stop
+    with pytest.MonkeyPatch.context() as patch:
+        taken = hearing.asked_to_stop
 
         def late(wakeup: int) -> bool:
             ours.send(b"an order")
             return taken(wakeup)
 
-        patch.setattr(company, "asked_to_stop", late)
-        assert company.hear_orders(theirs, reading)() == (b"an order", [])
+        patch.setattr(hearing, "asked_to_stop", late)
+        hear = hearing.hear_orders(theirs, reading)
+        assert hear() == (b"an order", [])
+        patch.undo()
+        os.write(writing, bytes([signal.SIGTERM]))
+        with pytest.raises(hearing.Signalled):
+            hear()
+        ours.close()
+        assert hear() is None
+    theirs.close()
     os.close(reading)
     os.close(writing)
 
@@ -202,6 +229,7 @@ def test_free_supervisors_go_with_a_killed_server(space: Space, freed: int) -> N
     server = space.executor._server
     assert server is not None
     os.kill(server.pid, signal.SIGKILL)
+    until(lambda: space.executor.poll([], 0.0) and space.executor._server is None)
 
 
 def test_a_busy_supervisor_outlives_its_server_and_then_goes(space: Space) -> None:

@@ -25,6 +25,7 @@ from oumi_flow.diagnose import diagnose
 from oumi_flow.executors.base import Attempt, Exit
 from oumi_flow.executors.handles import read_exit
 from oumi_flow.executors.orders import order_of
+from oumi_flow.executors.wire import FREE
 from tests.flow.conftest import Result, Space, wait_for
 
 LIMIT = 400 << 20  # bytes, of the run with all of its jobs
@@ -196,17 +197,18 @@ def test_what_the_kernel_counts_while_a_job_runs_is_what_is_told(
         log=str(tmp_path / "job.log"),
     )
     orders, theirs = socket.socketpair()
+    hear, channel = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     reports, told = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     passed = (theirs.fileno(), told.fileno())
     words_of_server = [str(Path(__file__).parents[2]), str(proc), *map(str, passed)]
     with subprocess.Popen([sys.executable, "-c", SERVER, *words_of_server], pass_fds=passed):
-        orders.sendall(order_of(attempt))
+        socket.send_fds(orders, [b"t 1 %b\n" % order_of(attempt)], [channel.fileno()])
         reports.settimeout(60)
-        end = Exit.from_json(json.loads(reports.recv(1 << 16)))
+        end = Exit.from_json(json.loads(reports.recv(1 << 16).removeprefix(FREE)))
+        hear.close()
         orders.close()
-    theirs.close()
-    reports.close()
-    told.close()
+    for each in (theirs, hear, channel, reports, told):
+        each.close()
     assert read_exit(str(state), "t") == end
     assert (end.signal, end.oom_kills, end.oom_scope) == (9, after - before, scope)
     found = diagnose(
