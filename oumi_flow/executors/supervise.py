@@ -1,8 +1,9 @@
 """The server of local jobs: a small process of its own, standard library and siblings only.
 
 One single-threaded server process a run forks the supervisors of attempts (supervision.py), as many
-as there are at a time (company.py), so a job costs neither an interpreter nor, mostly, a fork. It
-takes orders and tells of deaths (wire.py), and leaves when the orders' socket closes. A supervisor
+as there are at a time, so a job costs neither an interpreter nor, mostly, a fork: whose attempt is
+over is handed the next by the runner (company.py). The server takes orders and tells of deaths
+(wire.py), and leaves when the orders' socket closes. A supervisor
 leads a session of its own and owes nothing to server or runner: killed -9, they leave it at work.
 
 Knows nothing of plans, markers, GPUs. What it imports of oumi_flow is what supervisors are made
