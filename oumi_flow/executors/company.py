@@ -9,12 +9,15 @@ nothing of what attempts are.
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Sequence
 
 from oumi_flow.executors.wire import LONGEST_ORDER
 from oumi_flow.sockets import MSG_DONTWAIT, packets, send_fds, socket
 
 _MOST_FREE = 16
+# Descriptors that are left to all else that a run opens: the files of its jobs, tokens, the log.
+_LEFT = 64
 
 
 class _Member:
@@ -35,6 +38,8 @@ class Company:
         self._members: dict[str, _Member] = {}
         self._busy: dict[str, _Member] = {}
         self._free: list[_Member] = []
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._highest = soft - _LEFT if soft != resource.RLIM_INFINITY else None
 
     def hire(self, token: str) -> socket:
         """A supervisor is about to be forked for this attempt: its end of the socket to hear by.
@@ -42,6 +47,8 @@ class Company:
         To be closed here once it was sent. Raises OSError.
         """
         ours, theirs = packets()
+        if self._highest is not None and ours.fileno() > self._highest:
+            ours.close()  # it leaves after this attempt
         self._members[token] = self._busy[token] = _Member(token, ours)
         return theirs
 
@@ -69,7 +76,8 @@ class Company:
             return
         member.token = ""
         # A signal for that attempt may still be on its way: it must not meet another.
-        if not stays or member.asked or len(self._free) >= _MOST_FREE:
+        there_are_enough = len(self._free) >= _MOST_FREE
+        if not stays or member.asked or there_are_enough or member.channel.fileno() < 0:
             self._let_go(member)
         else:
             self._free.append(member)

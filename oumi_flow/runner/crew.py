@@ -76,7 +76,7 @@ class Moments(Generic[_Answer]):
         self._first: deque[Callable[[], _Answer]] = deque()
         self._calls: deque[Callable[[], _Answer]] = deque()
         self._slow_until = float("-inf")
-        self.begin()
+        self._waits_before = waits()
 
     @property
     def are_short(self) -> bool:
@@ -102,14 +102,15 @@ class Moments(Generic[_Answer]):
 
     def spend(self, call: Callable[[], T]) -> T:
         """Make a call that should be a matter of a moment, now."""
-        began = self._clock()
+        busy, began = self._busy(), self._clock()
         answer = call()
         ended = self._clock()
         took = ended - began
         # Who only waited for a core, on a busy machine, would fare no better as several threads.
-        if took > _LONG and self._waits() == self._waits_before:
-            took = min(took, self._busy() - self._busy_before)
-            self.begin()
+        if took > _LONG:
+            if (waits := self._waits()) <= self._waits_before:
+                took = self._busy() - busy
+            self._waits_before = waits
         self._mean += (took - self._mean) / _LAST
         if self._mean > _LONG:
             self._mean, self._slow_until = 0.0, ended + _A_WHILE
@@ -120,6 +121,6 @@ class Moments(Generic[_Answer]):
     def begin(self) -> None:
         """From here on the thread waits for nothing but what its calls wait for.
 
-        To be called now and then: what such a call took is told apart by what was seen here.
+        To be called now and then: to ask at each call would cost as much as some calls.
         """
-        self._waits_before, self._busy_before = self._waits(), self._busy()
+        self._waits_before = self._waits()

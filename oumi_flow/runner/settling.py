@@ -18,7 +18,7 @@ from oumi_flow.runner.brief import Brevity
 from oumi_flow.store import Store
 
 _REST = 0.025  # seconds, after which a change shows where times are fine
-_MOST = 64  # that wait for their look whose traces are in memory as they are
+_MOST = 64  # that wait for such a look, their traces in memory as they are; the rest, for the end
 
 
 class Settling:
@@ -39,11 +39,12 @@ class Settling:
     def add(self, job: Job, trace: Trace) -> None:
         """It was made just now, and the store has this trace of it."""
         young = any(staleness.unsettled(job, trace))
-        if not young or len(self._soon) > _MOST:
-            self._store.keep(trace, trace)
         if young:
             self._young[job.name] = job
+        if young and len(self._soon) < _MOST:
             self._soon.append((self._clock() + _REST, job.name))
+        else:
+            self._store.keep(trace, trace)
 
     def forget(self, job: str) -> None:
         """It is about to be made anew."""

@@ -173,7 +173,11 @@ class Traces(Attempts):
         which was `kept` as `instead_of`, which may be `trace` itself, or else as it is found now.
         """
         row = self._index().get(trace.job)
-        if row is None or (row[1] is not instead_of and not self._is_marked(trace.job, row[0])):
+        if row is None:
+            return
+        if instead_of is not None and isinstance(row[1], Trace) and row[1] is not instead_of:
+            return  # it was made anew meanwhile
+        if row[1] is not instead_of and not self._is_marked(trace.job, row[0]):
             return
         row[1] = packed(trace)
         self.behind = True

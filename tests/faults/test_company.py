@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import partial
 
@@ -12,6 +14,7 @@ import pytest
 from oumi_flow.executors import hearing, processes
 from oumi_flow.executors.base import Handle
 from oumi_flow.executors.company import Company
+from oumi_flow.executors.wire import LONGEST_ORDER
 from oumi_flow.sockets import MSG_DONTWAIT, packets
 from tests.faults.test_supervisor import Space, is_idle, lives, space, until
 
@@ -152,6 +155,38 @@ def test_who_is_free_has_said_so_of_its_latest_attempt_and_was_not_asked_to_stop
         end.close()
 
 
+def test_no_more_are_kept_free_than_are_of_use_and_none_for_an_order_that_is_too_long() -> None:
+    staff = Company()
+    names = [f"{number}" for number in range(20)]
+    ends = [staff.hire(name) for name in names]
+    for name in names:
+        staff.ended(name, stays=True)
+    assert not staff.hand_over("long", b"x" * (LONGEST_ORDER + 1), [])
+    assert staff.gone(names[0]) == ""
+    assert staff.dismiss() == names[1:16]
+    assert not staff.hand_over("late", b"an order", [])
+    for end in ends:
+        end.close()
+
+
+def test_supervisors_take_no_descriptors_that_the_run_itself_needs() -> None:
+    text = """
+import os, resource
+from oumi_flow.executors.company import Company
+resource.setrlimit(resource.RLIMIT_NOFILE, (80, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+staff = Company()
+names = [f"{number}" for number in range(100)]
+for name in names:
+    staff.hire(name).close()
+assert 12 < max(map(int, os.listdir("/proc/self/fd"))) < 20
+for name in reversed(names):
+    staff.ended(name, stays=True)
+assert staff.hand_over("more", b"an order", []) is False  # theirs is closed
+assert set(staff.dismiss()) < set(names[:20])
+"""
+    subprocess.run([sys.executable, "-c", text], check=True)
+
+
 def test_an_order_that_meets_a_signal_is_taken() -> None:
     ours, theirs = packets()
     reading, writing = os.pipe()
@@ -203,7 +238,8 @@ def test_a_job_that_has_ended_is_over_though_its_supervisor_has_another(space: S
     assert space.supervisor(second).pid == first.pid
     folders = [first.state_dir, second.state_dir]
     assert [handle.job for handle in space.executor.find(folders)] == ["b"]
-    assert [handle.job for handle in space.executor.living(str(space.root))] == ["b"]
+    root = str(space.root)
+    until(lambda: [handle.job for handle in space.executor.living(root)] == ["b"])
     space.executor.cancel([first], 0, now=True)
     assert space.end(first).code == 0
     assert lives(first.pid)
@@ -238,9 +274,10 @@ def test_a_busy_supervisor_outlives_its_server_and_then_goes(space: Space) -> No
     server = space.executor._server
     assert server is not None
     os.kill(server.pid, signal.SIGKILL)
+    until(lambda: not lives(server.pid))
     (space.root / "go").touch()
     assert space.end(handle).code == 0
-    until(lambda: not lives(pid), "it leaves")
+    until(lambda: space.executor.poll([], 0.0) and not lives(pid), "it leaves")
 
 
 def test_a_supervisor_whose_server_is_stopped_leaves_when_nobody_listens(space: Space) -> None:
