@@ -160,12 +160,6 @@ class Loop:
             attempts, self._to_submit = self._to_submit, []
             self._pilot.submit(attempts)
 
-    def foresee(self) -> None:
-        """While nothing else is to be done: have a look at who goes next. Takes a moment."""
-        one = self._live.get(self._room.next())
-        if one is not None and one.number == 1:
-            self._orders.foresee(one.step)
-
     def handle(self, message: Message) -> None:
         """Take note of something that happened."""
         self._on[type(message)](message)

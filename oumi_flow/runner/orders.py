@@ -6,9 +6,7 @@ Knows which call answers with which message and what a fault of it means; nothin
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 
-from oumi_flow.errors import FlowError
 from oumi_flow.executors.base import Exit, Handle
 from oumi_flow.model import JobState, Outcome, Step
 from oumi_flow.runner import terms
@@ -20,11 +18,6 @@ class Orders:
 
     def __init__(self, work: Worker, defer: Defer) -> None:
         self._work, self._defer = work, defer
-
-    def foresee(self, step: Step) -> None:
-        """Done at once, if it is a matter of a moment. What goes wrong will when it counts."""
-        with suppress(FlowError, OSError):
-            self._work.foresee(step)
 
     def judges(self, step: Step) -> bool:
         return self._work.judges(step)

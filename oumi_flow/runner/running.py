@@ -116,8 +116,6 @@ def _drive(
     idle = False
     while not loop.over:
         if idle and inbox.is_empty:
-            if moments.are_short:
-                moments.spend(loop.foresee)
             for _ in range(_SPARE if moments.are_short else 0):
                 if not moments.spend(spare):
                     break

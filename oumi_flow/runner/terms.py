@@ -88,12 +88,6 @@ class Worker(Protocol):
         Does not block, but for a few stats on the disk that the loop writes to.
         """
 
-    def foresee(self, step: Step) -> bool:
-        """Do what of preparing its first attempt changes nothing, if that is a matter of a moment.
-
-        Returns whether it was, and not done before. Does not block otherwise.
-        """
-
     def judges(self, step: Step) -> bool:
         """Whether `recheck` is wanted before this job starts. Does not block."""
 

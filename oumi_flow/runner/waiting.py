@@ -77,11 +77,6 @@ class WaitingRoom:
         if not has_slot():
             self.leasing.park(now)
 
-    def next(self) -> str:
-        """Who goes first of those that want no GPU, or ""."""
-        first = self._line.head(None)
-        return first[1] if first is not None else ""
-
     def say_who_waits(self, has_slot: bool) -> None:
         """Tell of those who came in since the last call what holds them back, if anything does."""
         for job in self._fresh:

@@ -17,7 +17,7 @@ from oumi_flow import metrics, reasons, staleness, verbs
 from oumi_flow.dataclass import replace
 from oumi_flow.disk import Disk
 from oumi_flow.errors import FlowError
-from oumi_flow.executors.base import Attempt, Direct, Exit, Handle
+from oumi_flow.executors.base import Attempt, Exit, Handle
 from oumi_flow.model import (
     EMPTY,
     Code,
@@ -37,7 +37,6 @@ from oumi_flow.runner import resume, rows
 from oumi_flow.runner.brief import Brevity
 from oumi_flow.runner.children import Children
 from oumi_flow.runner.ends import End, end_of
-from oumi_flow.runner.foresight import Foresight
 from oumi_flow.runner.reuse import Reuse
 from oumi_flow.runner.settling import Settling
 from oumi_flow.runner.terms import Ending, Lease, Prepared, Verdict
@@ -81,7 +80,6 @@ class Work:
         self._keys: dict[str, str] = {}  # build keys of what is there
         self._done: set[str] = set()  # made in this run; their traces are with the store
         self._settling = Settling(store, disk, self._brevity)
-        self._foresight = Foresight(lambda step: self._brevity.of_preparing(step, 1), self._see)
         self._opened: dict[str, LastAttempt] = {}
         self._refreshed: dict[str, Trace] = {}
 
@@ -129,12 +127,8 @@ class Work:
     def is_brief(self, step: Step, number: int, exit: Exit | None = None) -> bool:
         """As terms.Worker has it."""
         if exit is None:
-            foreseen = number == 1 and self._foresight.of(step) is not None
-            return foreseen or self._brevity.of_preparing(step, number)
+            return self._brevity.of_preparing(step, number)
         return self._brevity.of_concluding(step.job, exit)
-
-    def foresee(self, step: Step) -> bool:
-        return self._foresight.look(step)
 
     def judges(self, step: Step) -> bool:
         return step.decision is Decision.MAY_RUN
@@ -170,8 +164,8 @@ class Work:
         self._reuse.refuse_stuck(job)
         self._settling.forget(job.name)
         env = self._children.env(job, number, lease)
-        seen = self._foresight.of(step) if number == 1 else None
-        inputs, build_key, direct = seen or self._see(step)
+        inputs = self._observe_inputs(step)
+        build_key = staleness.key_of(job, inputs)
         gpus = len(lease.devices) if lease is not None else 0
         began = self._now()
         opened = LastAttempt(
@@ -216,7 +210,7 @@ class Work:
             number=number,
             token=opened.token,
             argv=argv,
-            direct=direct,
+            direct=self._children.direct(job, argv) if spec.is_shell else None,
             cwd=job.command.cwd,
             env=env,
             state_dir=self._store.paths.job_state(job.name),
@@ -274,14 +268,6 @@ class Work:
         return Prepared(
             attempt, opened.build_key, inputs, opened.started, opened.gpus, follower=follower
         )
-
-    def _see(self, step: Step) -> tuple[dict[str, Evidence], str, Direct | None]:
-        """What a job would read now, the build key by that, and how it starts without a shell."""
-        job = step.job
-        inputs = self._observe_inputs(step)
-        is_shell = verbs.verb(job.verb).is_shell
-        direct = self._children.direct(job, self._children.argv(job, True)) if is_shell else None
-        return inputs, staleness.key_of(job, inputs), direct
 
     def _observe_inputs(self, step: Step) -> dict[str, Evidence]:
         past = step.past.trace or step.past.previous

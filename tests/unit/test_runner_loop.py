@@ -150,7 +150,6 @@ class Bench:
         self.ran: list[str] = []
         self.cancelled: list[tuple[str, float, bool]] = []
         self.dropped: dict[str, Ending] = {}
-        self.foreseen: list[str] = []
         self.committed: list[str] = []
         self.verdicts: dict[str, Verdict] = {}
         self.kept = kept or {}  # what looking in the run cache comes to
@@ -199,11 +198,6 @@ class Bench:
     # the worker
     def is_brief(self, step: Step, number: int, exit: Exit | None = None) -> bool:
         return step.job.name in self.brief
-
-    def foresee(self, step: Step) -> bool:
-        self._fault("foresee", step)
-        self.foreseen.append(step.job.name)
-        return True
 
     def judges(self, step: Step) -> bool:
         return step.decision is Decision.MAY_RUN
@@ -1107,7 +1101,6 @@ def test_whatever_happens_no_promise_is_broken_and_everything_ends(
             bench.loop.handle(bench.messages.popleft())
             if data.draw(st.booleans()):
                 bench.loop.advance()
-            bench.loop.foresee()
         elif what == "end":
             token = data.draw(st.sampled_from(sorted(bench.running)))
             name = bench.running.pop(token)
@@ -1137,31 +1130,6 @@ def test_whatever_happens_no_promise_is_broken_and_everything_ends(
     assert sorted(ended) == sorted(j.name for j in jobs)  # each told once
     done = sorted(j.name for j in jobs if bench.state(j.name) is S.DONE)
     assert done == sorted(bench.committed)
-
-
-# -- a look at who goes next ------------------------------------------------------------------
-
-
-def test_the_next_in_line_is_looked_at_while_it_waits_unless_it_wants_a_gpu() -> None:
-    wants = job("g", gpu=GpuRequest(1))
-    bench = Bench(job("a"), wants, job("b"), job("c"), gpus=1, max_parallel=1).settle()
-    bench.loop.foresee()
-    assert (bench.ran, bench.foreseen) == (["a"], ["b"])
-    bench.end("a").loop.foresee()
-    bench.end("g").end("b").loop.foresee()
-    assert (bench.ran, bench.foreseen) == (["a", "g", "b", "c"], ["b", "b"])
-
-
-def test_a_retry_is_not_looked_at_and_a_fault_waits_until_it_counts() -> None:
-    bench = Bench(job("a", retry=Retry(1, delay=1)), job("b"), max_parallel=1)
-    bench.faults["foresee b"] = OSError(5, "Input/output error")
-    bench.settle().loop.foresee()
-    bench.outcomes["a"] = Outcome(S.FAILED, "exit 1", retryable=True)
-    bench.end("a", 1).tick(2).loop.foresee()
-    assert (bench.ran, bench.foreseen) == (["a", "b"], [])
-    del bench.outcomes["a"]
-    bench.end("b").end("a")
-    assert bench.loop.result().state == "done"
 
 
 # -- the run cache ----------------------------------------------------------------------------

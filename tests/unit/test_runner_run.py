@@ -32,11 +32,8 @@ from oumi_flow.executors.base import (
 )
 from oumi_flow.executors.local import LocalExecutor
 from oumi_flow.model import (
-    Code,
     Command,
-    Counts,
     Decision,
-    Evidence,
     GpuRequest,
     Input,
     Job,
@@ -527,55 +524,6 @@ def test_small_jobs_need_no_thread_and_large_files_do(monkeypatch: pytest.Monkey
     several = Run(shell("d", reads=reads), executor=InProcess(), run_id="R3")
     assert several.go().state == "done"
     assert calls
-
-
-def waiting_behind(first: str, then: float) -> tuple[Run, list[int]]:
-    """`b` reads `data`, and is looked at while `a` runs, which ends `then` seconds after that.
-
-    And how many events there had been at each look.
-    """
-    Path("data").write_text("old")
-    one = Run(
-        shell("a", f"until [ -e seen ]; do sleep 0.001; done; {first}; sleep {then}"),
-        shell("b", "cat data > b.txt", makes=["b.txt"], reads=[("data", "")]),
-        max_parallel=1,
-    )
-    read = one.disk.observe
-
-    def observe(path: str, *more: Any) -> Evidence:
-        found = read(path, *more)
-        if path == "data":
-            looks.append(len(one.events))
-            Path("seen").touch()
-        return found
-
-    looks: list[int] = []
-    one.disk.observe = observe  # type: ignore[method-assign, assignment]
-    return one, looks
-
-
-def test_who_goes_next_is_looked_at_while_it_waits_and_only_once_if_it_goes_soon() -> None:
-    one, looks = waiting_behind("true", 0)
-    assert one.go().counts == {"done": 2}
-    starts = [at for at, event in enumerate(one.events) if isinstance(event, JobStarted)]
-    before = [look for look in looks if look <= starts[1]]
-    assert before[0] == starts[0] + 1
-    assert len(before) <= 2  # twice where it took long until it went
-
-
-@pytest.mark.parametrize("then", [0, 0.2], ids=["soon", "later"])
-def test_what_changes_after_that_look_is_not_missed(then: float) -> None:
-    one, _ = waiting_behind("printf new > data", then)
-    assert one.go().counts == {"done": 2}
-    assert Path("b.txt").read_text() == "new"
-    again = one.planned().steps[1]
-    if then:  # looked at once more before it went
-        assert again.decision is Decision.UP_TO_DATE
-    elif again.decision is Decision.UP_TO_DATE:  # the machine was busy: the same
-        assert again.past.trace is not None
-        assert again.past.trace.inputs["data"] == one.disk.observe("data", Counts.ALL)
-    else:
-        assert [reason.code for reason in again.reasons] == [Code.INPUT_CHANGED]
 
 
 def test_little_is_kept_of_a_job_that_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
