@@ -13,7 +13,7 @@ from functools import cached_property
 from oumi_flow import verbs
 from oumi_flow.disk import Disk
 from oumi_flow.executors.base import Exit
-from oumi_flow.model import Counts, Evidence, Input, Job, Output, Step
+from oumi_flow.model import Counts, Evidence, Input, Job, Output, Step, Trace
 
 _FEW = 8  # files
 _LITTLE = 1 << 20  # all of them have fewer bytes: half a millisecond to digest, and by one thread
@@ -29,23 +29,30 @@ class Brevity:
     def of_preparing(self, step: Step, number: int) -> bool:
         """Whether to prepare that attempt is; what is not there cannot be in the way."""
         first = number == 1 and step.past.trace is None and step.past.attempt is None
-        return first and self.is_simple(step.job) and self._are_small(step.job.inputs)
+        return first and self._is_simple(step.job) and self._are_small(step.job.inputs)
 
     def of_concluding(self, job: Job, exit: Exit) -> bool:
         """Whether to conclude an attempt is; its inputs may have changed meanwhile."""
         if exit.code != 0 or not 0.0 <= exit.finished - exit.started < _BRIEF_S:
             return False
-        return self.is_simple(job) and self._are_small((*job.outputs, *job.inputs))
+        return self._is_simple(job) and self._are_small((*job.outputs, *job.inputs))
+
+    def of_looking_again(self, job: Job, trace: Trace) -> bool:
+        """Whether to digest what was seen too soon once more is, if it is as it was."""
+        if not self._is_simple(job):
+            return False
+        seen = (*trace.inputs.values(), *trace.outputs.values())
+        files = (file for each in seen for file in each.files if not file.settled)
+        return sum(file.stamp.size for file in files) < _LITTLE
 
     def look_again(self, path: str, counts: Counts, known: Evidence) -> Evidence:
         """What was seen too soon, with a stamp to be trusted if a moment is enough to tell that."""
         if counts is not Counts.ALL:
             return known
-        return self._disk.confirm(path, known, self._near, _LITTLE // _FEW)
+        return self._disk.confirm(path, known, self._near, _LITTLE)
 
     @staticmethod
-    def is_simple(job: Job) -> bool:
-        """Whether it is a matter of few files, as far as its declaration tells."""
+    def _is_simple(job: Job) -> bool:
         return verbs.verb(job.verb).is_shell and len(job.inputs) + len(job.outputs) <= _FEW
 
     def _are_small(self, files: Iterable[Input | Output]) -> bool:

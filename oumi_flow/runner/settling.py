@@ -60,7 +60,7 @@ class Settling:
         if job is None or trace is None:
             return True
         settled = trace
-        if self._brevity.is_simple(job):
+        if self._brevity.of_looking_again(job, trace):
             for settled in staleness.settle([(job, trace)], self._brevity.look_again):
                 if not any(staleness.unsettled(job, settled)):
                     self.forget(name)

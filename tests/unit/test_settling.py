@@ -113,7 +113,7 @@ def test_nobody_waits_for_a_file_that_has_not_rested_though_its_time_has_come(
 @pytest.mark.parametrize("large", [True, False], ids=["large", "about to be made anew"])
 def test_some_are_not_looked_at_meanwhile(large: bool) -> None:
     hand = Hand()
-    hand.make("a", "x" * 1_000_000 if large else "x")
+    hand.make("a", "x" * (1 << 20) if large else "x")
     hand.rest("out/a/x")
     if not large:
         hand.settling.forget("a")
