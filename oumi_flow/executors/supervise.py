@@ -130,14 +130,11 @@ class Server:
             self._tell({"token": token, "error": f"could not start: {error.strerror}"})
             return
         if pid == 0:
-            channel, *descriptors = come
-            self._become_supervisor(decoded(start), descriptors, socket(fileno=channel))
+            self._become_supervisor(start, come)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         self.pids[token], self.names[pid] = pid, token
 
-    def _become_supervisor(
-        self, order: dict[str, Any], descriptors: list[int], channel: socket
-    ) -> None:
+    def _become_supervisor(self, start: bytes, come: list[int]) -> None:
         """Returns never. A job that is forked from here leaves by what `Forge.start` raises."""
         status, pid = 1, os.getpid()
         try:
@@ -148,15 +145,16 @@ class Server:
             for fd in (self.wakeup, *self.descriptors):
                 os.close(fd)
             self.wakeup = hear_signals()
-            hear = hear_orders(channel, self.wakeup)
+            channel, *descriptors = come
+            hear = hear_orders(socket(fileno=channel), self.wakeup)
             # Who has forked a job by itself, with all that was imported for it, is not used again.
             for left in reversed(range(1 if self.forge is not None else _MOST_ATTEMPTS)):
-                stays = self._look_after(order, descriptors, left > 0)
+                stays = self._look_after(decoded(start), descriptors, left > 0)
                 found = hear() if stays else None
                 if found is None:
                     status = 0
                     break
-                order, descriptors = decoded(found[0]), found[1]
+                start, descriptors = found
         except Signalled:
             status = 4  # all is not well if an order was on its way
         except OSError:
