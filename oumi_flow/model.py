@@ -59,10 +59,7 @@ class Evidence:
 
     @property
     def settled(self) -> bool:
-        for file in self.files:  # noqa: SIM110 - asked several times a job, mostly of one file
-            if not file.settled:
-                return False
-        return True
+        return all(file.settled for file in self.files)
 
 
 MISSING = Evidence("missing", "")

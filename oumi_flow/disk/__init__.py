@@ -72,14 +72,14 @@ class Disk:
         """Like `observe`, but waits until the stamps it takes are settled (at most about 2 s)."""
         return self._observe(path, counts, known, wait=True)
 
-    def confirm(self, path: str, known: Evidence, near: Collection[int], most: int) -> Evidence:
+    def confirm(self, path: str, known: Evidence, near: Collection[int]) -> Evidence:
         """`known` with a stamp that may be trusted, if it is of one plain file that is as it was.
 
-        `known` itself where it is not, where that cannot be told yet, and where it would take more
-        than a moment: of more than `most` bytes, or not on one of the devices `near`.
+        `known` itself where it is not, where that cannot be told yet, and where nothing is asked:
+        beside a file that was not on one of the devices `near`. Reads no more than was read then.
         """
         old = known.files[0] if known.kind == "file" else None
-        if old is None or old.stamp.size > most or os.path.dirname(path) in self._far:
+        if old is None or os.path.dirname(path) in self._far:
             return known
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)

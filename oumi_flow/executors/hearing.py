@@ -52,9 +52,9 @@ class Signalled(Exception):
 
 
 def hear_orders(channel: socket, wakeup: int) -> Callable[[], tuple[bytes, list[int]] | None]:
-    """Waits for another attempt: its order and descriptors. None: there will be no more.
+    """What waits for another attempt, and gives its order and descriptors.
 
-    Raises Signalled.
+    It gives None when there will be no more, and raises Signalled.
     """
     poller = select.poll()
     poller.register(channel, select.POLLIN)

@@ -74,7 +74,7 @@ def _ask_plain(path: str, seen: os.stat_result) -> None:
 
 @cache
 def _proc() -> int:
-    """The device that it is."""
+    """The device that /proc is."""
     return os.stat("/proc/self").st_dev
 
 

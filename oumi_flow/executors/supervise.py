@@ -191,21 +191,22 @@ class Server:
                 return
             if not pid:
                 return
-            self._has_left(pid, status)
-
-    def _has_left(self, pid: int, status: int) -> None:
-        name = self.names.pop(pid, "")
-        self.pids.pop(name, None)
-        if name and status:
-            self._tell({"gone": name})
+            name = self.names.pop(pid, "")
+            self.pids.pop(name, None)
+            if name and status:
+                self._tell({"gone": name})
 
     def _see_off(self) -> None:
         """Wait for the free ones, who leave too, as long as that may take."""
+        poller = select.poll()
+        poller.register(self.wakeup, select.POLLIN)
         until = time.monotonic() + _GOODBYE
-        for pid in filter(None, map(self.pids.get, self.leaving)):
-            with contextlib.suppress(ChildProcessError):
-                while not os.waitpid(pid, os.WNOHANG)[0] and time.monotonic() < until:
-                    time.sleep(0.0005)
+        while not self.pids.keys().isdisjoint(self.leaving):
+            if (left := until - time.monotonic()) <= 0:
+                return
+            poller.poll(left * 1000)
+            drain(self.wakeup)
+            self._reap()
 
     def _tell(self, report: dict[str, Any]) -> None:
         self.unsaid.append(json.dumps(report).encode())

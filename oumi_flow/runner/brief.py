@@ -46,10 +46,8 @@ class Brevity:
         return sum(file.stamp.size for file in files) < _LITTLE
 
     def look_again(self, path: str, counts: Counts, known: Evidence) -> Evidence:
-        """What was seen too soon, with a stamp to be trusted if a moment is enough to tell that."""
-        if counts is not Counts.ALL:
-            return known
-        return self._disk.confirm(path, known, self._near, _LITTLE)
+        """What was seen too soon, with a stamp to be trusted if it is as it was. See `Look`."""
+        return known if counts is not Counts.ALL else self._disk.confirm(path, known, self._near)
 
     @staticmethod
     def _is_simple(job: Job) -> bool:

@@ -352,15 +352,14 @@ def test_with_too_few_descriptors_it_says_so(space: Space, limit: int) -> None:
     assert space.ran() == ["a"]
 
 
-def test_jobs_that_ran_well_do_not_fail_for_want_of_descriptors(space: Space) -> None:
+@pytest.mark.parametrize("limit", [40, 60])
+def test_jobs_that_ran_well_do_not_fail_for_want_of_descriptors(space: Space, limit: int) -> None:
     """However many run at once: there are some left to look at what they made."""
-    jobs = [
-        space.job(f"j{number}", "sleep 0.3; echo x > out/$OUMI_FLOW_JOB/x") for number in range(60)
-    ]
-    space.workflow(*jobs)
-    words = f'ulimit -n 120; exec "{sys.executable}" -m oumi_flow run workflow.yaml --no-tui -j 60'
+    text = "sleep 0.3; echo x > out/$OUMI_FLOW_JOB/x"
+    space.workflow(*(space.job(f"j{n}", text, outputs=[f"out/j{n}/x"]) for n in range(60)))
+    command = f'"{sys.executable}" -m oumi_flow run workflow.yaml --no-tui -j 60'
     done = subprocess.run(
-        ["bash", "-c", words],
+        ["bash", "-c", f"ulimit -n {limit}; exec {command}"],
         cwd=space.root,
         env=space.env,
         capture_output=True,

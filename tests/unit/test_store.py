@@ -459,6 +459,16 @@ def test_the_index_is_rewritten_from_rows_and_new_traces() -> None:
     assert not last.behind
 
 
+def test_newer_stamps_are_not_kept_of_what_was_made_anew_meanwhile() -> None:
+    store = Store("out")
+    store.write_marker(trace(started=1.0))
+    first = store.kept("a")
+    assert first is not None
+    store.write_marker(trace(started=2.0))
+    store.keep(replace(first, versions={"oumi": "9"}), first)
+    assert store.kept("a") == trace(started=2.0)
+
+
 def test_newer_stamps_may_live_in_the_index_alone() -> None:
     store = Store("out")
     store.write_marker(trace(started=1.0))

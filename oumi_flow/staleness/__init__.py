@@ -108,7 +108,9 @@ def judge(
     if trace is not None:
         outputs = _judge_outputs(job, trace, disk, reasons)
     if before.fingerprint != job.fingerprint:
-        reasons += _differences(before.parts, job.parts)
+        from oumi_flow.staleness.differences import differences  # for the words of few jobs
+
+        reasons += differences(before.parts, job.parts)
     inputs = _judge_inputs(job, before, disk, pending, build_keys, reasons)
     _judge_output_list(job, before, reasons)
     if software is not None:
@@ -392,65 +394,10 @@ def _shown(key: str, job: Job) -> str:
     return job.folder + key[1:] if key == "@" or key.startswith("@/") else key
 
 
-# What differs between two sets of parts ------------------------------------------------------
-
-_TOLD_APART = frozenset({"verb", "config", "env", "workdir", "outputs"})
+# Values as text -----------------------------------------------------------------------------
 
 
-def _differences(before: Mapping[str, Value], after: Mapping[str, Value]) -> list[Reason]:
-    """Reasons for fingerprints that differ, from the parts by value. Never none."""
-    found = list(_recipe(before, after))
-    found += _mapping(Code.CONFIG_CHANGED, before.get("config"), after.get("config"))
-    found += _mapping(Code.ENV_CHANGED, before.get("env"), after.get("env"))
-    if not found and _set(before.get("outputs")) == _set(after.get("outputs")):
-        # The parts do not show it, but what would be done is not what was done.
-        found.append(Reason(Code.COMMAND_CHANGED, "command"))
-    return found
-
-
-def _recipe(before: Mapping[str, Value], after: Mapping[str, Value]) -> Iterator[Reason]:
-    if before.get("verb") != after.get("verb"):
-        yield Reason(Code.COMMAND_CHANGED, "verb", before.get("verb"), after.get("verb"))
-    was, now = _command_lines(before), _command_lines(after)
-    if was != now:
-        yield Reason(Code.COMMAND_CHANGED, "command", was, now)
-    if before.get("workdir") != after.get("workdir"):
-        yield Reason(Code.COMMAND_CHANGED, "workdir", before.get("workdir"), after.get("workdir"))
-
-
-def _command_lines(parts: Mapping[str, Value]) -> tuple[str, ...]:
-    """The command for people: the lines of its text, its arguments, whatever else there is."""
-    run = parts.get("run")
-    lines = run.splitlines() if isinstance(run, str) else [str(word) for word in run or ()]
-    if isinstance(run, str) and run.endswith("\n\n"):
-        lines.append("")
-    lines += [str(word) for word in parts.get("args") or ()]
-    for name in sorted(parts.keys() - _TOLD_APART - {"run", "args"}):
-        lines.append(f"{name}: {_text(parts[name])}")
-    return tuple(lines)
-
-
-def _mapping(code: Code, before: Any, after: Any) -> list[Reason]:
-    was: Mapping[str, Value] = before or {}
-    now: Mapping[str, Value] = after or {}
-    both = sorted(was.keys() & now.keys())
-    found = [
-        Reason(code, key, was[key], now[key], "changed")
-        for key in both
-        if _text(was[key]) != _text(now[key])
-    ]
-    found += [Reason(code, key, None, now[key], "added") for key in sorted(now.keys() - was.keys())]
-    found += [
-        Reason(code, key, was[key], None, "removed") for key in sorted(was.keys() - now.keys())
-    ]
-    return found
-
-
-def _set(values: Any) -> frozenset[str]:
-    return frozenset(map(str, values or ()))
-
-
-def _text(value: Value) -> str:
+def text_of(value: Value) -> str:
     """Canonical JSON: tells 1 from true, and no NaN from another."""
     return _encoder()(value)
 
@@ -470,4 +417,4 @@ def _plain(value: Any) -> Any:
 
 def _digest(value: Value) -> str:
     # File names that are no UTF-8 reach us as lone surrogates.
-    return blake2b(_text(value).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    return blake2b(text_of(value).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
