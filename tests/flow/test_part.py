@@ -134,9 +134,11 @@ def test_a_run_that_is_sealed_says_nothing_of_what_always_runs(space: Space) -> 
     written = stamp(str(space.root / "workflow.yaml"))
     assert written is not None
     wait_for(lambda: is_settled(written, time.time_ns()), "the file is old enough")
-    for _ in range(3):
+    assert run(space)[0]
+    assert sorted(space.ran()) == ["a", "b"]
+    for _ in range(2):
         run(space)
-    assert space.ran() == ["a", "b", "b", "b"]
+        assert space.ran() == ["b"]
 
 
 @pytest.mark.parametrize("reads", ["x", "out/a"])
