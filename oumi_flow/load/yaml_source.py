@@ -178,9 +178,7 @@ def _events(text: str) -> Iterator[Any]:
     loader: Any = getattr(yaml, "CSafeLoader", None) or yaml.SafeLoader
     parser = loader(text)
     try:
-        get, check = parser.get_event, parser.check_event
-        while check():
-            yield get()
+        yield from iter(parser.get_event, None)
     finally:
         parser.dispose()
 
@@ -214,8 +212,11 @@ class _Builder:
         document_start = yaml.DocumentStartEvent
         root: Node | None = None
         documents = 0
-        # The containers that are open: node, its pending key, its anchor, nodes made before it.
-        stack: list[list[Any]] = []
+        # The innermost container that is open, the key that waits for its value there, and those
+        # around it: each with its key, and what is to be known of the one inside when it ends.
+        holder: Node | None = None
+        key: Node | None = None
+        around: list[tuple[Node | None, Node | None, str | None, int]] = []
         count = 0
         for event in events:
             kind = event.__class__
@@ -238,18 +239,21 @@ class _Builder:
                 count += 1
                 if event.tag is not None:
                     self._refuse_tag(event.tag, at)
-                if len(stack) >= MAX_DEPTH:
+                if len(around) >= MAX_DEPTH:
                     self._refuse(f"nested too deeply: expected at most {MAX_DEPTH} levels", at)
+                around.append((holder, key, event.anchor, count))
                 if kind is mapping_start:
-                    node = Node({}, at, source, "", {})
+                    holder = Node({}, at, source, "", {})
                 else:
-                    node = Node([], at, source)
+                    holder = Node([], at, source)
+                key = None
                 if event.anchor is not None:
                     self.open_anchors.add(event.anchor)
-                stack.append([node, None, event.anchor, count])
                 continue
             elif kind in ends:
-                node, _, anchor, before = stack.pop()
+                assert holder is not None
+                node = holder
+                holder, key, anchor, before = around.pop()
                 if anchor is not None:
                     self.open_anchors.discard(anchor)
                     self.anchors[anchor] = (node, count - before + 1)
@@ -268,39 +272,36 @@ class _Builder:
                 continue
             else:
                 continue
-            if stack:
-                self._place(stack[-1], node)
-            else:
+            if holder is None:
                 root = node
+            elif holder.keys is None:
+                holder.value.append(node)
+            elif key is None:
+                if node.value.__class__ in (dict, list):
+                    self._refuse("expected a plain key, got a list or mapping as a key", node.at)
+                key = node
+            else:
+                self._place(holder, key, node)
+                key = None
         if root is not None and root.value is None and not root.text:
             return None
         return root
 
-    def _place(self, top: list[Any], node: Node) -> None:
-        """Puts a finished node into the container that is open."""
-        holder: Node = top[0]
-        if holder.keys is None:
-            holder.value.append(node)
-            return
-        key_node: Node | None = top[1]
-        if key_node is None:
-            if isinstance(node.value, (dict, list)):
-                self._refuse("expected a plain key, got a list or mapping as a key", node.at)
-            top[1] = node
-            return
-        top[1] = None
-        key = key_node.text
-        if key == "<<" and key_node.value == "<<":
+    def _place(self, holder: Node, key: Node, node: Node) -> None:
+        """Puts a finished node into the mapping that is open."""
+        assert holder.keys is not None
+        name = key.text
+        if name == "<<" and key.value == "<<":
             self._merge(holder, node)
-        elif key in holder.keys:
-            line = holder.keys[key] >> 32
+        elif name in holder.keys:
+            line = holder.keys[name] >> 32
             self.problems.append(
-                key_node.problem(f'duplicate key "{key}": it stands in line {line} already')
+                key.problem(f'duplicate key "{name}": it stands in line {line} already')
             )
         else:
             # A key of its own wins over a merged one, wherever the merge stands.
-            holder.value[key] = node
-            holder.keys[key] = key_node.at
+            holder.value[name] = node
+            holder.keys[name] = key.at
 
     def _merge(self, holder: Node, node: Node) -> None:
         """`<<`, https://yaml.org/type/merge.html: keys of the mapping win, then earlier ones."""

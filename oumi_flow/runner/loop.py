@@ -117,6 +117,8 @@ class Loop:
 
     def next_due(self) -> float | None:
         """The clock's time at which `advance` is wanted even if no message comes."""
+        if self._room.has_news:
+            return self._clock()
         due = [self._retries[0][0]] if self._retries else []
         if self._timeout is not None and not self._halted:
             due.append(self._began + self._timeout)

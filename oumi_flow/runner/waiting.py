@@ -7,6 +7,7 @@ it.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from oumi_flow.errors import FlowError
@@ -24,6 +25,9 @@ _VAGUE = ("", "a slot", "a GPU")
 # How much of its time a job may wait for one that goes first and is about to be ready; seconds
 # below which that is too little to care, at most, and for a job that wants GPUs in any case.
 _WORTH, _AT_LEAST, _AT_MOST, _FOR_GPUS = 0.01, 0.05, 1.0, 0.1
+
+# How many are told at a time that they wait: a fraction of a millisecond.
+_AT_ONCE = 32
 
 # Seconds: how soon to look who is in the way, and after saying so, once more and at last.
 _LOOK, _SAY_AGAIN, _SAY_SELDOM = 0.25, 2.0, 60.0
@@ -49,7 +53,7 @@ class WaitingRoom:
         self._soon: dict[str, Rank] = {}
         self._again: float | None = None  # when somebody has waited for those for long enough
         self._left = float("-inf")  # when the line was last walked
-        self._fresh: list[str] = []
+        self._fresh: deque[str] = deque()  # of whom it has not been said yet that they wait
         self._words: dict[str, tuple[str, ...]] = {}  # why each runs
         self._told: dict[str, str] = {}
         self._pauses: dict[str, float] = {}  # between two looks at who is in the way
@@ -72,20 +76,27 @@ class WaitingRoom:
         """
         self._again, self._left = None, now
         for job, got in admit(self._line, _Desk(self, now, has_slot, keeps_slots)):
+            if (words := self._words[job]) and not self._told[job]:
+                self._tell(JobQueued(job, reasons=words))
             yield job, *(got or (None, ""))
         self.leasing.keep(self._line.requests())
         if not has_slot():
             self.leasing.park(now)
 
     def say_who_waits(self, has_slot: bool) -> None:
-        """Tell of those who came in since the last call what holds them back, if anything does."""
-        for job in self._fresh:
-            if self._waits(job):
-                if not self._told[job]:
-                    self._say(job, "a GPU" if has_slot else "a slot")
-            elif self._words[job]:
-                self._tell(JobQueued(job, reasons=self._words[job]))
-        self._fresh.clear()
+        """Tell of some of those who came in what holds them back, where anything does.
+
+        In a wide workflow that is news of thousands: those who run start meanwhile.
+        """
+        for _ in range(min(_AT_ONCE, len(self._fresh))):
+            job = self._fresh.popleft()
+            if self._waits(job) and not self._told[job]:
+                self._say(job, "a GPU" if has_slot else "a slot")
+
+    @property
+    def has_news(self) -> bool:
+        """Whether there is more to say of who waits."""
+        return bool(self._fresh)
 
     def next_due(self) -> float | None:
         """The clock's time at which a lease is worth another try."""

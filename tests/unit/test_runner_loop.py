@@ -481,6 +481,29 @@ def test_slots_are_never_exceeded_and_the_wait_is_told() -> None:
     assert bench.ran == ["a", "b", "c"]
 
 
+def test_of_the_many_who_wait_it_is_told_while_the_first_run() -> None:
+    names = [f"j{number:03}" for number in range(500)]
+    bench = Bench(*map(job, names), max_parallel=2).settle()
+    assert bench.ran == names[:2]
+    before = bench.events[: [type(event) for event in bench.events].index(JobStarted)]
+    assert len(before) < 100
+    bench.end("j000")  # who goes before it is told of him does not wait
+    assert bench.ran == names[:3]
+    while bench.loop.next_due() == bench.now:
+        bench.loop.advance()
+    assert bench.of(JobQueued) == [JobQueued(name, "a slot") for name in names[2:]]
+
+
+def test_why_a_job_runs_is_told_before_it_starts() -> None:
+    wide = [job(f"j{number}", "a") for number in range(100)]
+    may = {each.name: Decision.MAY_RUN for each in wide}
+    bench = Bench(job("a"), *wide, decisions=may, max_parallel=2).settle().end("a")
+    assert bench.ran == ["a", "j0", "j1"]
+    for name in ("j0", "j1"):
+        told = [event for event in bench.events if getattr(event, "job", "") == name]
+        assert [type(event) for event in told] == [JobQueued, JobStarted]
+
+
 def test_what_the_plan_found_up_to_date_is_not_looked_at_again() -> None:
     chain = [job("j0"), *(job(f"j{i}", f"j{i - 1}") for i in range(1, 3000))]
     decisions = {j.name: Decision.UP_TO_DATE for j in chain[:-1]}
