@@ -17,26 +17,20 @@ if TYPE_CHECKING:
 # tick of up to 10 ms, coarse file systems (FAT, some network ones) by up to 2 s.
 FINE_NS = 20_000_000
 COARSE_NS = 2_000_000_000
-# Where each change after a look gets a time of its own, that is for a write alone, which dates the
-# file before its bytes are there.
-WRITE_NS = 200_000
 
 SMALL = 1 << 14  # bytes: one read is all that such a file costs
 _BIG = 1 << 20
 _CHUNK = 1 << 23
 
 
-def unrest(mtime_ns: int, ctime_ns: int, now_ns: int, tick_ns: int = FINE_NS) -> int:
-    """Nanoseconds until a stamp taken at `now_ns` (unix time) counts as settled; <= 0: it does.
-
-    `tick_ns`: within which a change may leave the stamp as it is, unless it is seen to be coarse.
-    """
+def unrest(mtime_ns: int, ctime_ns: int, now_ns: int) -> int:
+    """Nanoseconds until a stamp taken at `now_ns` (unix time) counts as settled; <= 0: it does."""
     changed = ctime_ns
     # A time of modification in the future was set by hand: it says nothing of the last change.
     if ctime_ns < mtime_ns <= now_ns:
         changed = mtime_ns
     coarse = ctime_ns % 1_000_000 == 0
-    return changed + (COARSE_NS if coarse else tick_ns) - now_ns + 1
+    return changed + (COARSE_NS if coarse else FINE_NS) - now_ns + 1
 
 
 def digest_content(descriptor: int, size: int) -> str:

@@ -274,7 +274,6 @@ def _run(
 
         pool = TokenPool(gpus, run_id=run_id)
     work.stage(plan)
-    opened.disk.trust_dates(store.paths.state)
     warming = work.warm(plan, sees_gpus=bool(gpus))
     if warming.warmth is not None and warming.is_due:
         executor.prewarm(warming.warmth)

@@ -57,17 +57,7 @@ class Disk:
         self._locks: dict[str, Lock] = {}
         self._guard = Lock()
         self._far: set[str] = set()  # folders
-        self._exact: int | None = None  # a device, see `trust_dates`
         self.digested = 0  # files read so far, for tests and `-v`
-
-    def trust_dates(self, folder: str) -> None:
-        """Find out whether the file system of `folder` gives each change after a look its own date.
-
-        From then on a stamp taken there is settled at once. Makes and removes a file there.
-        """
-        from oumi_flow.disk.dates import device_that_tells_changes_apart
-
-        self._exact = device_that_tells_changes_apart(folder)
 
     def observe(self, path: str, counts: Counts, known: Evidence | None = None) -> Evidence:
         """What lies at `path` now, as far as `counts` counts it; MISSING when nothing does.
@@ -292,7 +282,7 @@ class Disk:
                 return None
             raise unreadable(path, error) from error
         try:
-            before, settled = take_stamp(descriptor, wait, self._exact)
+            before, settled = take_stamp(descriptor, wait)
             if table:
                 digest = digest_table(descriptor)
             else:

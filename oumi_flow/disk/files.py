@@ -6,7 +6,7 @@ import errno
 import os
 import time
 
-from oumi_flow.content import COARSE_NS, FINE_NS, WRITE_NS, unrest
+from oumi_flow.content import COARSE_NS, FINE_NS, unrest
 from oumi_flow.errors import BAD_WORKFLOW, FlowError
 from oumi_flow.hashing import blake2b
 from oumi_flow.model import Stamp
@@ -36,19 +36,14 @@ def is_settled(taken: Stamp, now_ns: int) -> bool:
     return unrest(taken.mtime_ns, taken.ctime_ns, now_ns) <= 0
 
 
-def take_stamp(descriptor: int, wait: bool, exact: int | None = None) -> tuple[Stamp, bool]:
-    """The stamp of an open file, and whether a change from now on must show in it.
-
-    `wait`: until it must, for up to about 2 s. `exact`: see `Disk.trust_dates`.
-    """
-    seen = os.fstat(descriptor)
-    taken, now = stamp_of(seen), time.time_ns()
-    tick = WRITE_NS if seen.st_dev == exact else FINE_NS
-    rest = unrest(taken.mtime_ns, taken.ctime_ns, now, tick)
+def take_stamp(descriptor: int, wait: bool) -> tuple[Stamp, bool]:
+    taken = stamp_of(os.fstat(descriptor))
+    now = time.time_ns()
+    rest = unrest(taken.mtime_ns, taken.ctime_ns, now)
     if wait and 0 < rest <= COARSE_NS + FINE_NS:
         time.sleep(rest / 1e9)
         taken = stamp_of(os.fstat(descriptor))
-        rest = unrest(taken.mtime_ns, taken.ctime_ns, time.time_ns(), tick)
+        rest = unrest(taken.mtime_ns, taken.ctime_ns, time.time_ns())
     return taken, rest <= 0
 
 

@@ -53,19 +53,21 @@ class WaitingRoom:
         self._soon: dict[str, Rank] = {}
         self._again: float | None = None  # when somebody has waited for those for long enough
         self._left = float("-inf")  # when the line was last walked
-        self._fresh: deque[str] = deque()  # of whom it has not been said yet that they wait
+        # Of whom it has not been said yet that they wait, and whether they do for a GPU.
+        self._fresh: deque[tuple[str, bool]] = deque()
         self._words: dict[str, tuple[str, ...]] = {}  # why each runs
         self._told: dict[str, str] = {}
         self._pauses: dict[str, float] = {}  # between two looks at who is in the way
         self._looks: dict[str, float] = {}  # when the next one is
 
     def enter(self, job: Job, words: tuple[str, ...] = ()) -> None:
-        self._line.push(job.name, self._ranks[job.name], self.leasing.request(job))
+        request = self.leasing.request(job)
+        self._line.push(job.name, self._ranks[job.name], request)
         self._words[job.name] = words
         self._told[job.name] = ""
         self._looks.pop(job.name, None)
         self._pauses.pop(job.name, None)
-        self._fresh.append(job.name)
+        self._fresh.append((job.name, request is not None))
 
     def leave(
         self, now: float, has_slot: Callable[[], bool], keeps_slots: Callable[[], bool]
@@ -89,9 +91,9 @@ class WaitingRoom:
         In a wide workflow that is news of thousands: those who run start meanwhile.
         """
         for _ in range(min(_AT_ONCE, len(self._fresh))):
-            job = self._fresh.popleft()
+            job, wants_gpu = self._fresh.popleft()
             if self._waits(job) and not self._told[job]:
-                self._say(job, "a GPU" if has_slot else "a slot")
+                self._say(job, "a GPU" if has_slot and wants_gpu else "a slot")
 
     @property
     def has_news(self) -> bool:

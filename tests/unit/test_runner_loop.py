@@ -494,6 +494,19 @@ def test_of_the_many_who_wait_it_is_told_while_the_first_run() -> None:
     assert bench.of(JobQueued) == [JobQueued(name, "a slot") for name in names[2:]]
 
 
+def test_nobody_is_told_to_wait_for_a_gpu_who_wants_none() -> None:
+    first = [job("a", priority=5), job("b", "a", priority=9)]
+    wide = [job(f"j{number}") for number in range(200)]
+    bench = Bench(*first, *wide, max_parallel=1, brief=("a",)).settle()
+    bench.is_over("a")
+    bench.hear()  # its slot is free, and kept for b
+    assert bench.ran == ["a"]
+    while bench.loop.next_due() == bench.now:
+        bench.loop.advance()
+    assert bench.ran == ["a"]
+    assert {event.waiting_for for event in bench.of(JobQueued)} == {"a slot"}
+
+
 def test_why_a_job_runs_is_told_before_it_starts() -> None:
     wide = [job(f"j{number}", "a") for number in range(100)]
     may = {each.name: Decision.MAY_RUN for each in wide}
