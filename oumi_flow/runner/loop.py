@@ -115,9 +115,14 @@ class Loop:
     def over(self) -> bool:
         return not (self.states.unended or self._lost.busy or self._sharing.busy)
 
+    @property
+    def has_more_to_say(self) -> bool:
+        """Whether `advance` stopped telling who waits, so that who runs does not wait for that."""
+        return self._room.has_news
+
     def next_due(self) -> float | None:
         """The clock's time at which `advance` is wanted even if no message comes."""
-        if self._room.has_news:
+        if self.has_more_to_say:
             return self._clock()
         due = [self._retries[0][0]] if self._retries else []
         if self._timeout is not None and not self._halted:
