@@ -106,7 +106,7 @@ class VirtualRun:
     def _settle(self) -> None:
         """All that happens at one moment."""
         self.loop.advance()
-        while self._calls or self._messages or self.loop.has_more_to_say:
+        while self._calls or self._messages or self.loop.has_news:
             while self._calls:
                 self._messages.append(self._calls.popleft()())
             while self._messages:

@@ -110,12 +110,9 @@ class Reader:
         outputs = other.counted
         primary = outputs[0] if outputs and not other.spec.is_shell else None
         canon = self.workshop.below(other, path)
-        if primary is None:
-            self._note(path, Counts.ALL, other, reading, canon)
-            return canon
-        if path in (other.placement.place, other.placement.output_dir, other.folder):
+        if primary and path in (other.placement.place, other.placement.output_dir, other.folder):
             path, counts = primary.path, primary.counts
-        elif path.startswith(f"{other.placement.place}/"):
+        elif primary and path.startswith(f"{other.placement.place}/"):
             # Below what counts by a rule: a trial's folder holds a model, a checkpoint is one.
             counts = Counts.MODEL if primary.counts is Counts.TRIALS else primary.counts
         else:
@@ -123,11 +120,8 @@ class Reader:
         self._note(path, counts, other, reading)
         return canon
 
-    def _note(
-        self, path: str, counts: Counts, other: Making, reading: Reading, canon: str = ""
-    ) -> None:
-        """`canon`: its canonical form, where that is known already."""
-        key = reading.symbols(canon or self.workshop.below(other, path))
+    def _note(self, path: str, counts: Counts, other: Making, reading: Reading) -> None:
+        key = reading.symbols(self.workshop.below(other, path))
         reading.inputs.setdefault(path, Input(key, path, counts, other.name))
 
     def _bare(self, making: Making, name: str, reading: Reading) -> None:

@@ -183,9 +183,7 @@ class Values:
         """What of a text all jobs of the entry share."""
         entry = self.entry
         found: Text | Form | None
-        if "$" not in node.text:
-            found = Text((node.text,)) if node.text else EMPTY
-        elif entry.is_fixed(node, run):
+        if entry.is_fixed(node, run):
             found = self._text(node, run, None, None)
         else:
             found = form_of(entry.tokens(node.text, run))

@@ -277,7 +277,7 @@ class _Builder:
             elif holder.keys is None:
                 holder.value.append(node)
             elif key is None:
-                if node.value.__class__ in (dict, list):
+                if isinstance(node.value, (dict, list)):
                     self._refuse("expected a plain key, got a list or mapping as a key", node.at)
                 key = node
             else:

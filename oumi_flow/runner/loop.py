@@ -116,13 +116,13 @@ class Loop:
         return not (self.states.unended or self._lost.busy or self._sharing.busy)
 
     @property
-    def has_more_to_say(self) -> bool:
-        """Whether `advance` stopped telling who waits, so that who runs does not wait for that."""
+    def has_news(self) -> bool:
+        """Whether `advance` has more to tell of who waits."""
         return self._room.has_news
 
     def next_due(self) -> float | None:
         """The clock's time at which `advance` is wanted even if no message comes."""
-        if self.has_more_to_say:
+        if self.has_news:
             return self._clock()
         due = [self._retries[0][0]] if self._retries else []
         if self._timeout is not None and not self._halted:
