@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import itertools
 import json
 import os
 import random
@@ -325,22 +327,33 @@ def test_rubbish_among_the_tickets_holds_nobody_up(arena: Arena, locked: bool) -
         os.close(fd)
 
 
+def put_instead(folder: Path, away: Path, instead: str) -> None:
+    """Where the folder was that is away now: raises FileExistsError if one is there again."""
+    if instead == "a file":
+        folder.touch(exist_ok=False)
+    elif instead == "a link":
+        folder.symlink_to(away)
+    elif instead == "a lock that is a fifo":
+        folder.mkdir()
+        os.mkfifo(folder / "lock")
+
+
 @pytest.mark.parametrize("instead", ["nothing", "a file", "a link", "a lock that is a fifo"])
 def test_a_folder_of_tickets_that_is_none_holds_nobody_up(arena: Arena, instead: str) -> None:
     """It goes, or becomes something else, while many wait."""
     needy = [arena.needy(seed, rounds=8) for seed in range(4)]
     until(lambda: len(arena.told()) > 8, "they are at it")
     (boot,) = Path(arena.locks).iterdir()
-    folder, away = boot / "queue", boot / "away"
+    folder = boot / "queue"
     until(folder.exists, "somebody waits")
-    folder.rename(away)
-    if instead == "a file":
-        folder.write_text("")
-    elif instead == "a link":
-        folder.symlink_to(away)
-    elif instead == "a lock that is a fifo":
-        folder.mkdir()
-        os.mkfifo(folder / "lock")
+    for attempt in itertools.count():
+        # Whoever waits makes the folder anew at once, maybe before anything else stands there.
+        away = boot / f"away-{attempt}"
+        folder.rename(away)
+        with contextlib.suppress(FileExistsError):
+            put_instead(folder, away, instead)
+            break
+        until(folder.exists, "somebody waits again")
     assert [one.wait(PATIENCE) for one in needy] == [0] * 4
     assert arena.met() == set()
 
