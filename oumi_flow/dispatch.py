@@ -78,7 +78,7 @@ def _run_again(words: list[str], look: Look) -> int:
 
 
 def _dispatch(words: list[str], look: Look | None = None) -> int:
-    from oumi_flow.flags import COMMANDS, PROG, overview, parse
+    from oumi_flow.flags import COMMANDS, PROG, overview
 
     if not words or words[0] in ("-h", "--help", "help"):
         if len(words) > 1 and words[0] == "help" and words[1] not in ("-h", "--help"):
@@ -96,6 +96,8 @@ def _dispatch(words: list[str], look: Look | None = None) -> int:
             f'unknown command "{words[0]}"',
             hint=did_you_mean(words[0], known) or f"`{PROG} --help` lists the commands",
         )
+    from oumi_flow.parser import parse
+
     options = parse(words[0], words[1:])
     flags = dict(vars(options))
     for name in ("file", "target"):

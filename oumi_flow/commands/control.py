@@ -184,7 +184,7 @@ def resume(options: argparse.Namespace) -> int:
     """`run` again with the file and flags of an earlier run. Raises FlowError."""
     from oumi_flow.commands.run import run as run_again
     from oumi_flow.commands.words import again, refuse_masked
-    from oumi_flow.flags import parse
+    from oumi_flow.parser import parse
     from oumi_flow.store.runs import find_run, user_runs
 
     if options.run is None:

@@ -144,7 +144,7 @@ class _Gathering:
         """The workflow as it is now, with the flags of the run; why not, if it does not load."""
         from oumi_flow.commands.opening import open_workflow
         from oumi_flow.commands.words import again
-        from oumi_flow.flags import parse
+        from oumi_flow.parser import parse
 
         words = again(self._run.argv) if self._run and self._run.argv else ["run", self._path]
         try:

@@ -197,7 +197,7 @@ class Watching:
         return self._opened
 
     def _options(self) -> Any:
-        from oumi_flow.flags import parse
+        from oumi_flow.parser import parse
 
         words = self._words()
         options = parse(words[0], words[1:])

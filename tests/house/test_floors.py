@@ -51,6 +51,7 @@ FLOORS: dict[str, int] = {
     "runner": 4,
     "ui": 4,
     "flags": 2,
+    "parser": 3,
     "seal": 3,
     "commands": 5,
     "dispatch": 6,
