@@ -10,7 +10,7 @@ import pytest
 
 from oumi_flow import staleness, verbs
 from oumi_flow.disk import Disk, is_settled, stamp
-from oumi_flow.model import Command, Counts, Job, Output, Trace
+from oumi_flow.model import Command, Counts, Input, Job, Output, Trace
 from oumi_flow.runner.brief import Brevity
 from oumi_flow.runner.settling import Settling
 from oumi_flow.store import Store
@@ -31,8 +31,9 @@ class Hand:
         brevity = Brevity(self.disk, "out")
         self.settling = Settling(self.store, self.disk, brevity, clock=lambda: self.now)
 
-    def make(self, name: str, text: str = "x", path: str = "") -> Trace:
+    def make(self, name: str, text: str = "x", path: str = "", reads: str = "") -> Trace:
         path = path or f"out/{name}/x"
+        read = (Input(reads, reads),) if reads else ()
         os.makedirs(f"out/{name}/.oumi-flow", exist_ok=True)
         if not os.path.isdir(path):
             Path(path).write_text(text)
@@ -45,10 +46,12 @@ class Hand:
             Command(("true",)),
             {},
             "",
+            inputs=read,
             outputs=(output,),
         )
+        inputs = staleness.observe_inputs(job, self.disk, {})
         outputs = staleness.observe_outputs(job, self.disk)
-        trace = staleness.trace_of(job, {}, outputs, started=1.0, finished=1.1, run_id="R")
+        trace = staleness.trace_of(job, inputs, outputs, started=1.0, finished=1.1, run_id="R")
         self.store.write_marker(trace)
         self.settling.add(job, trace)
         return trace
@@ -63,7 +66,7 @@ class Hand:
     def seen(self, name: str) -> bool:
         trace = self.store.kept(name)
         assert trace is not None
-        return all(seen.settled for seen in trace.outputs.values())
+        return all(seen.settled for seen in (*trace.inputs.values(), *trace.outputs.values()))
 
 
 def test_who_has_rested_is_looked_at_once_and_who_has_not_is_not() -> None:
@@ -80,6 +83,32 @@ def test_who_has_rested_is_looked_at_once_and_who_has_not_is_not() -> None:
     hand.settling.finish()
     assert [hand.seen(name) for name in "abc"] == [True, True, True]
     assert hand.disk.digested == digested + 3  # each once
+
+
+def test_what_one_made_and_others_read_is_looked_at_once_for_all() -> None:
+    hand = Hand()
+    hand.make("a")
+    hand.make("b", reads="out/a/x")
+    hand.make("c", reads="out/a/x")
+    hand.rest("out/c/x")
+    digested = hand.disk.digested
+    assert [hand.settling.look_again() for _ in range(3)] == [True] * 3
+    assert [hand.seen(name) for name in "abc"] == [True] * 3
+    assert hand.disk.digested == digested + 3  # what each made
+
+
+def test_what_was_read_is_not_vouched_for_by_a_look_at_what_is_there_now() -> None:
+    """It was changed after its reader saw it, and somebody else has seen that since."""
+    hand = Hand()
+    hand.make("a", "before")
+    read = hand.make("b", reads="out/a/x")
+    Path("out/a/x").write_text("after.")
+    hand.rest("out/a/x")
+    assert hand.disk.observe("out/a/x", Counts.ALL).settled
+    assert [hand.settling.look_again() for _ in range(2)] == [True] * 2
+    kept = hand.store.kept("b")
+    assert kept is not None
+    assert kept.inputs == read.inputs
 
 
 def test_what_has_changed_meanwhile_is_not_hidden() -> None:
