@@ -25,17 +25,24 @@ class Brevity:
 
     def __init__(self, disk: Disk, output_dir: str) -> None:
         self._disk, self._output_dir = disk, output_dir
+        self._read_little: set[str] = set()  # jobs whose inputs were small as they began
 
     def of_preparing(self, step: Step, number: int) -> bool:
         """Whether to prepare that attempt is; what is not there cannot be in the way."""
         first = number == 1 and step.past.trace is None and step.past.attempt is None
-        return first and self._is_simple(step.job) and self._are_small(step.job.inputs)
+        if not (first and self._is_simple(step.job) and self._are_small(step.job.inputs)):
+            return False
+        self._read_little.add(step.job.name)
+        return True
 
     def of_concluding(self, job: Job, exit: Exit) -> bool:
-        """Whether to conclude an attempt is; its inputs may have changed meanwhile."""
+        """Whether to conclude an attempt is. That an input has grown in so short a time is rare."""
+        read_little = job.name in self._read_little
+        self._read_little.discard(job.name)
         if exit.code != 0 or not 0.0 <= exit.finished - exit.started < _BRIEF_S:
             return False
-        return self._is_simple(job) and self._are_small((*job.outputs, *job.inputs))
+        read = () if read_little else job.inputs
+        return self._is_simple(job) and self._are_small((*job.outputs, *read))
 
     def of_looking_again(self, job: Job, trace: Trace) -> bool:
         """Whether to digest what was seen too soon once more is, if it is as it was."""
