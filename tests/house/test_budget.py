@@ -181,7 +181,10 @@ def test_looks_grow_by_a_few_stats_a_job_and_no_open(
 def test_the_budget_sees_an_import(tmp_path: Path, space: Space) -> None:
     """The witness is no blind one: an import more in the door would be told."""
     package = tmp_path / "oumi_flow"
-    shutil.copytree(Path(__file__).parents[2] / "oumi_flow", package, symlinks=True)
+    made_meanwhile = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(
+        Path(__file__).parents[2] / "oumi_flow", package, symlinks=True, ignore=made_meanwhile
+    )
     door = package / "cli.py"
     door.write_text(door.read_text().replace("import sys\n", "import sys\nimport json\n", 1))
     space.env["PYTHONPATH"] = str(tmp_path)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.flow.conftest import wait_for
 from tests.oumi.test_resume_real import STEPS, Real
 from tests.ui.test_tui_terminal import Terminals
 
@@ -46,9 +47,8 @@ def test_steps_loss_rate_and_time_left_are_on_the_screen_while_it_trains(
         terminal.press("Enter")
         terminal.sees("1 log", "2 curves")
         terminal.press("2")
-        curves = terminal.sees("overlay")
-        assert "loss" in curves
-        assert re.search("[\u2801-\u28ff]", curves), curves  # drawn on cells of dots
+        terminal.sees("overlay", "loss")
+        wait_for(lambda: re.search("[\u2801-\u28ff]", terminal.text()), "drawn on cells of dots")
         terminal.press("Escape")
 
         (real.root / "hold").unlink()

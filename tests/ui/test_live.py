@@ -150,9 +150,9 @@ def test_a_fault_in_drawing_reaches_the_caller_and_restores_the_cursor() -> None
         raise OSError("gone")
 
     view = Live(out, theme=SCREEN, size=(80, 24), progress=broken)
+    for event in sweep()[:6]:
+        view(event)
     with view:
-        for event in sweep()[:6]:
-            view(event)
         assert out.seen.wait(60)
         with pytest.raises(OSError, match="gone"):
             view(sweep()[6])

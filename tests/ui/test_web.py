@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -21,6 +22,7 @@ import pytest
 pytest.importorskip("textual_serve")
 import aiohttp
 
+from oumi_flow.store import Store
 from tests.flow.conftest import Space, space, wait_for
 
 __all__ = ["space"]
@@ -55,9 +57,11 @@ class Served:
 
     @property
     def viewers(self) -> list[int]:
-        pid = self.process.pid
-        found = Path(f"/proc/{pid}/task").glob("*/children")
-        return [int(child) for path in found for child in path.read_text().split()]
+        found: list[int] = []
+        for children in Path(f"/proc/{self.process.pid}/task").glob("*/children"):
+            with suppress(OSError):  # of a thread that has ended since
+                found += map(int, children.read_text().split())
+        return found
 
     def end(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
@@ -183,6 +187,7 @@ def test_writable_may_stop_a_job_and_run_it_again(running: Space) -> None:
         await tab.press("y")
         await tab.sees("cancelled", "Status: Cancelled")
         running.write("go", "")
+        wait_for(lambda: Store(str(running.root / "out")).holder() is None, "the run lets go")
         await tab.press("R")
         await tab.sees("this is run", "done")
         assert "step 3/10" in log.read_text()
@@ -250,8 +255,10 @@ class Browser:
                 self.faults.append(json.dumps(said))
 
     async def evaluate(self, script: str) -> Any:
-        found = await self.call("Runtime.evaluate", expression=script, returnByValue=True)
-        return found["result"].get("value")
+        with suppress(KeyError):  # there is no page yet that could be asked
+            found = await self.call("Runtime.evaluate", expression=script, returnByValue=True)
+            return found["result"].get("value")
+        return None
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium")

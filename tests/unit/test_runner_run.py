@@ -380,6 +380,13 @@ def test_a_job_that_cannot_write_its_state_fails_and_the_others_go_on() -> None:
     assert "out/a/.oumi-flow" in one.causes()["a"]
 
 
+@pytest.fixture
+def moments_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy this machine is."""
+    monkeypatch.setattr("oumi_flow.runner.crew._LONG", float("inf"))
+
+
+@pytest.mark.usefixtures("moments_are_short")
 @pytest.mark.parametrize("slots", [1, 3])
 def test_many_jobs_at_once_never_exceed_the_slots(slots: int) -> None:
     """Nor does it look so where moments are short, though a slot is left before its job is done."""
@@ -427,6 +434,7 @@ def test_moments_that_take_long_are_for_the_workers_for_a_while() -> None:
     assert not moments.are_short  # nor if all are a little slow
 
 
+@pytest.mark.usefixtures("moments_are_short")
 def test_spare_moments_are_those_in_which_a_process_is_waited_for() -> None:
     one = Run(shell("a", "for i in {1..500}; do [ -e go ] && exit; sleep 0.01; done; exit 1"))
     before: list[int] = []
@@ -442,22 +450,20 @@ def test_spare_moments_are_those_in_which_a_process_is_waited_for() -> None:
     assert len(before) % 2 == 0  # two, and then it is looked at the process again
 
 
+@pytest.mark.usefixtures("moments_are_short")
 def test_a_small_job_is_settled_while_another_runs() -> None:
-    settled: list[bool] = []
+    """The other one waits for it, and fails in vain."""
 
-    def is_settled() -> bool:
+    def control() -> Sequence[Mapping[str, Any]]:
         trace = one.store.kept("a")
-        return trace is not None and all(seen.settled for seen in trace.outputs.values())
+        if trace is not None and all(seen.settled for seen in trace.outputs.values()):
+            Path("go").touch()
+        return ()
 
-    def heard(event: Event) -> None:
-        one.events.append(event)
-        if isinstance(event, RunFinished):
-            settled.append(is_settled())
-
-    one = Run(shell("a", "echo x > out/a/x", makes=["out/a/x"]), shell("b", "sleep 0.5", "a"))
-    one.heard = heard
+    wait = "for i in {1..2000}; do [ -e go ] && exit; sleep 0.01; done; exit 1"
+    one = Run(shell("a", "echo x > out/a/x", makes=["out/a/x"]), shell("b", wait, "a"))
+    one._control = control  # type: ignore[method-assign]
     assert one.go().counts == {"done": 2}
-    assert settled == [True]
 
 
 def test_what_a_job_used_of_the_cpu_is_told() -> None:
@@ -499,6 +505,7 @@ def test_moments_that_only_waited_for_a_core_are_not_long() -> None:
     assert not waiting.are_short
 
 
+@pytest.mark.usefixtures("moments_are_short")
 def test_small_jobs_need_no_thread_and_large_files_do(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Callable[[], None]] = []
     submit = Crew.submit
@@ -508,7 +515,6 @@ def test_small_jobs_need_no_thread_and_large_files_do(monkeypatch: pytest.Monkey
         submit(crew, call)
 
     monkeypatch.setattr(Crew, "submit", counted)
-    monkeypatch.setattr("oumi_flow.runner.crew._LONG", float("inf"))  # however busy this machine is
     Path("small").write_text("x")
     Path("large").write_bytes(bytes(1 << 20))
     for name in ("one", "two", "three"):

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from oumi_flow import staleness, verbs
-from oumi_flow.disk import Disk, is_settled, stamp
-from oumi_flow.model import Command, Counts, Input, Job, Output, Trace
+from oumi_flow.disk import Disk, is_settled, stamp, stamp_of
+from oumi_flow.model import Command, Counts, Input, Job, Output, Stamp, Trace
 from oumi_flow.runner.brief import Brevity
 from oumi_flow.runner.settling import Settling
 from oumi_flow.store import Store
@@ -20,6 +20,11 @@ from oumi_flow.store import Store
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def at_once(descriptor: int, wait: bool) -> tuple[Stamp, bool]:
+    """As seen right after it was written, however busy this machine is."""
+    return stamp_of(os.fstat(descriptor)), False
 
 
 class Hand:
@@ -49,8 +54,10 @@ class Hand:
             inputs=read,
             outputs=(output,),
         )
-        inputs = staleness.observe_inputs(job, self.disk, {})
-        outputs = staleness.observe_outputs(job, self.disk)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("oumi_flow.disk.take_stamp", at_once)
+            inputs = staleness.observe_inputs(job, self.disk, {})
+            outputs = staleness.observe_outputs(job, self.disk)
         trace = staleness.trace_of(job, inputs, outputs, started=1.0, finished=1.1, run_id="R")
         self.store.write_marker(trace)
         self.settling.add(job, trace)

@@ -255,7 +255,8 @@ def test_who_holds_a_token_can_be_read_by_others(host: Host) -> None:
     assert holder.user == user_name()
     assert holder.since > 0
     since = time.strftime("%H:%M", time.localtime(holder.since))
-    words = f"GPU 1: held by run run-1, user {user_name()}, job train-1 since {since}"
+    assert holder.clock.endswith(since)  # its day before that, if it was another one
+    words = f"GPU 1: held by run run-1, user {user_name()}, job train-1 since {holder.clock}"
     assert other.waiting_for(GpuRequest(2, (0, 1))) == words
     assert other.waiting_for(ANY, allowed=(0, 2)) == ""
     host.leases.pop().close()
@@ -283,19 +284,21 @@ def test_least_busy_first(host: Host) -> None:
     assert pool.try_lease(ANY, strategy="load_balanced") is None
 
 
-@pytest.fixture
-def stranger() -> Iterator[subprocess.Popen[bytes]]:
-    """A process that is no job of ours."""
-    with subprocess.Popen(["sleep", "1000"]) as process:
-        yield process
-        process.kill()
-
-
 def until(look: Callable[[], object], what: str) -> None:
     deadline = time.monotonic() + 60
     while not look():
         assert time.monotonic() < deadline, f"never: {what}"
         time.sleep(0.01)
+
+
+@pytest.fixture
+def stranger() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is no job of ours."""
+    with subprocess.Popen(["sleep", "1000"]) as process:
+        name = Path(f"/proc/{process.pid}/comm")
+        until(lambda: name.read_text() == "sleep\n", "it has its name")
+        yield process
+        process.kill()
 
 
 @pytest.mark.parametrize("strategy", ["dynamic", "fixed", "load_balanced"])
@@ -457,7 +460,11 @@ def test_with_nobody_in_line_there_is_no_ticket(host: Host) -> None:
     lease.close()
 
 
-def test_whoever_waits_longer_goes_first_whatever_is_asked_later(host: Host) -> None:
+def test_whoever_waits_longer_goes_first_whatever_is_asked_later(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr("oumi_flow.tokens.standing.time.monotonic", lambda: now)
     holder, first, second = (host.pool(some(1), run) for run in ("holder", "first", "second"))
     lease = host.lease(holder, holder="train")
     assert second.try_lease(NARROW, waited=1.0, holder="b") is None
