@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
@@ -32,6 +33,7 @@ _FIRST = 0.3  # seconds that the first poll waits for what has been told so far
 _AT_ONCE = 5000  # events that one poll takes in
 _FORGET = 40  # looks after which a job that nobody asks for is not looked at any more
 _QUEUE = 20_000
+_LETS_GO = 10.0  # seconds that a run which has told its end may hold its folder still
 
 
 class Watching:
@@ -249,10 +251,19 @@ class Watching:
         words = self._words()
         try:
             refuse_masked(words, self._run_id)
+            self._await_its_end()
             run_id = start([*words, *jobs], self._store, tell=said.append)
         except (FlowError, OSError) as fault:
             return str(fault)
         return f"run {run_id} has begun" if run_id else "".join(said)
+
+    def _await_its_end(self) -> None:
+        """A run that has told its end still writes what spares the next one looks."""
+        patience = time.monotonic() + _LETS_GO
+        while self._board.over and self._store.is_live(self._run_id):
+            if time.monotonic() >= patience:
+                return
+            time.sleep(_EVERY)
 
     def moved_on(self) -> str:
         newest = self._store.latest_run()

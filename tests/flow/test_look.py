@@ -10,11 +10,15 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from oumi_flow.commands.watching import Watching
+from oumi_flow.store import Store
 from tests.flow.conftest import Space, wait_for
 
 GO = "while [ ! -e go ]; do sleep 0.02; done"
@@ -849,3 +853,28 @@ def test_a_loss_that_came_to_no_number_is_told(space: Space) -> None:
     assert "NaN" not in out
     metrics = {one["job"]: one["metrics"] for one in json.loads(out)}
     assert (metrics["good"]["loss"], metrics["bad"]["loss"]) == (0.5, None)
+
+
+def test_the_screen_runs_again_what_failed_once_that_run_has_let_go(
+    space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It tells its end before it has written down all that spares the next one looks."""
+    space.workflow(space.job("job", "cat there"))
+    assert space.run().code == 1
+    monkeypatch.chdir(space.root)
+    monkeypatch.setenv("OUMI_FLOW_HOME", space.env["OUMI_FLOW_HOME"])
+    space.write("there", "now")
+    store = Store("out")
+    first = store.latest_run() or ""
+    watching = Watching(store, first, "workflow.yaml")
+    try:
+        wait_for(lambda: watching.poll() and watching.board.over, "its end is seen")
+        held = store.hold(first, "flow", "workflow.yaml")
+        clock = SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: held.close())
+        monkeypatch.setattr("oumi_flow.commands.watching.time", clock)
+        said = watching.run_again([])
+    finally:
+        watching.close()
+    assert said.endswith("has begun"), said
+    wait_for(lambda: store.holder() is None, "it has ended")
+    assert space.ran() == ["job", "job"]
