@@ -76,12 +76,14 @@ class Disk:
         """`known` with a stamp that may be trusted, if it is of one plain file that is as it was.
 
         `known` itself where it is not, where that cannot be told yet, and where nothing is asked:
-        beside a file that was not on one of the devices `near`. Reads no more than was read then.
+        beside a file that was not on one of the devices `near`. Reads no more than was read then,
+        and nothing where this content was seen under the same stamp once it was to be trusted:
+        whatever has changed since has given it another one.
         """
         old = known.files[0] if known.kind == "file" else None
         if old is None:
             return known
-        # An input is mostly somebody's output, and was confirmed as that.
+        # An input is mostly somebody's output, and has been confirmed as that.
         now = self._recall(path, old.path, old.stamp)
         if now is not None and now.digest == old.digest:
             return Evidence("file", old.digest, (now,))

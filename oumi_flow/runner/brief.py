@@ -32,7 +32,7 @@ class Brevity:
         first = number == 1 and step.past.trace is None and step.past.attempt is None
         if not (first and self._is_simple(step.job) and self._are_small(step.job.inputs)):
             return False
-        self._read_little.add(step.job.name)
+        self._read_little.add(step.job.name)  # asked once, and not as it ends again
         return True
 
     def of_concluding(self, job: Job, exit: Exit) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import pty
@@ -10,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -855,8 +855,9 @@ def test_a_loss_that_came_to_no_number_is_told(space: Space) -> None:
     assert (metrics["good"]["loss"], metrics["bad"]["loss"]) == (0.5, None)
 
 
+@pytest.mark.parametrize("lets_go", [True, False])
 def test_the_screen_runs_again_what_failed_once_that_run_has_let_go(
-    space: Space, monkeypatch: pytest.MonkeyPatch
+    space: Space, monkeypatch: pytest.MonkeyPatch, lets_go: bool
 ) -> None:
     """It tells its end before it has written down all that spares the next one looks."""
     space.workflow(space.job("job", "cat there"))
@@ -867,14 +868,19 @@ def test_the_screen_runs_again_what_failed_once_that_run_has_let_go(
     store = Store("out")
     first = store.latest_run() or ""
     watching = Watching(store, first, "workflow.yaml")
+    held = store.hold(first, "flow", "workflow.yaml")
     try:
         wait_for(lambda: watching.poll() and watching.board.over, "its end is seen")
-        held = store.hold(first, "flow", "workflow.yaml")
-        clock = SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: held.close())
+        waits = itertools.count()
+        clock = SimpleNamespace(
+            monotonic=lambda: next(waits), sleep=lambda _: held.close() if lets_go else None
+        )
         monkeypatch.setattr("oumi_flow.commands.watching.time", clock)
         said = watching.run_again([])
     finally:
         watching.close()
-    assert said.endswith("has begun"), said
+        held.close()
+    assert said.endswith("has begun") is lets_go, said
+    assert (f"pid {os.getpid()}" in said) is not lets_go, said
     wait_for(lambda: store.holder() is None, "it has ended")
-    assert space.ran() == ["job", "job"]
+    assert space.ran() == ["job"] * (2 if lets_go else 1)

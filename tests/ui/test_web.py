@@ -253,10 +253,8 @@ class Browser:
                 self.faults.append(json.dumps(said))
 
     async def evaluate(self, script: str) -> Any:
-        with suppress(KeyError):  # there is no page yet that could be asked
-            found = await self.call("Runtime.evaluate", expression=script, returnByValue=True)
-            return found["result"].get("value")
-        return None
+        found = await self.call("Runtime.evaluate", expression=script, returnByValue=True)
+        return found["result"].get("value")
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium")
@@ -291,7 +289,10 @@ async def _browse(served: Served, port: str) -> None:
 
             async def until(script: str) -> None:
                 async def asking() -> None:
-                    while not await browser.evaluate(script):
+                    while True:
+                        with suppress(KeyError):  # there is no page yet that could be asked
+                            if await browser.evaluate(script):
+                                return
                         await asyncio.sleep(0.05)
 
                 await asyncio.wait_for(asking(), PATIENCE)

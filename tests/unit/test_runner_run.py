@@ -452,7 +452,7 @@ def test_spare_moments_are_those_in_which_a_process_is_waited_for() -> None:
 
 @pytest.mark.usefixtures("moments_are_short")
 def test_a_small_job_is_settled_while_another_runs() -> None:
-    """The other one waits for it, and fails in vain."""
+    """The other one ends well only once that is seen."""
 
     def control() -> Sequence[Mapping[str, Any]]:
         trace = one.store.kept("a")

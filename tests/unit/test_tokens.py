@@ -463,6 +463,7 @@ def test_with_nobody_in_line_there_is_no_ticket(host: Host) -> None:
 def test_whoever_waits_longer_goes_first_whatever_is_asked_later(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """By a clock that stands still: how long a busy machine holds us up is nobody's waiting."""
     now = time.monotonic()
     monkeypatch.setattr("oumi_flow.tokens.standing.time.monotonic", lambda: now)
     holder, first, second = (host.pool(some(1), run) for run in ("holder", "first", "second"))

@@ -87,7 +87,9 @@ class Source(Protocol):
     def run_again(self, jobs: Sequence[str]) -> str:
         """Start the workflow again in the background for these jobs; [] for all of it.
 
-        Returns words for the user: the new run's id, or why it cannot.
+        Waits until it has begun, and for some seconds before that if the run has told its end but
+        has not let go of its folder yet. Returns words for the user: the new run's id, or why it
+        cannot.
         """
 
     def moved_on(self) -> str:
