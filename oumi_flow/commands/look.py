@@ -116,9 +116,10 @@ def logs(options: argparse.Namespace) -> int:
     if options.errors:
         return reading.print_errors(path, options.lines)
     runs = _still_runs(store, job) if options.follow else None
+    whose, attempt = reading.head(path)  # of those that come meanwhile nothing has been shown
     reading.print_log(path, options.lines, runs)
-    if runs is not None and live:
-        _follow_retries(store, live, job, path, runs)
+    if runs is not None and live and whose == live:
+        _follow_retries(store, live, job, attempt, runs)
     return OK
 
 
@@ -154,16 +155,14 @@ def _await_start(store: Store, run_id: str, job: str) -> str:
 
 
 def _follow_retries(
-    store: Store, run_id: str, job: str, path: str, runs: Callable[[], bool]
+    store: Store, run_id: str, job: str, shown: int, runs: Callable[[], bool]
 ) -> None:
-    """Show the logs of later attempts too, until the run says how the job ended."""
+    """Show the logs of attempts after `shown` too, until the run says how the job ended."""
     from oumi_flow.commands import reading
     from oumi_flow.events import JobFinished, JobRetrying, JobStarted
     from oumi_flow.text import duration
 
-    whose, shown = reading.head(path)
-    if whose != run_id:
-        return
+    newest = store.paths.log(job)
     for event in store.follow_events(run_id):
         if getattr(event, "job", "") != job:
             continue
@@ -174,7 +173,11 @@ def _follow_retries(
             print(f"{job}: {words}; its log follows", file=sys.stderr, flush=True)
         if isinstance(event, JobStarted) and event.attempt > shown:
             shown = event.attempt
-            reading.print_log(path, None, runs)
+            try:
+                path = reading.log_of_attempt(store, job, shown)
+            except FlowError:  # it is not kept any more
+                continue
+            reading.print_log(path, None, runs if path == newest else None)
 
 
 def _still_runs(store: Store, job: str) -> Callable[[], bool]:

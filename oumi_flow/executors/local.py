@@ -143,12 +143,10 @@ class LocalExecutor:
         """One that lives; started if need be. Raises OSError."""
         if attempt.warmth is not None:
             self.prewarm(attempt.warmth)
-            if self._warm is not None and self._warm.is_gone():
-                self._drop_server(self._warm)
+            self._drop_if_gone(self._warm)
             if self._warm is not None:
                 return self._warm
-        if self._server is not None and self._server.is_gone():
-            self._drop_server(self._server)
+        self._drop_if_gone(self._server)
         if self._server is None:
             self._server = self._start()
         if self._server.base is None:
@@ -175,6 +173,13 @@ class LocalExecutor:
             answer = self._submit(attempt)
             if isinstance(answer, Rejected):
                 self._end(Exit(token, error=answer.message, finished=time.time()))
+
+    def _drop_if_gone(self, server: ServerProcess | None) -> None:
+        if server is None or not server.is_gone():
+            return
+        self._read_reports()  # perhaps why
+        if server in (self._server, self._warm):
+            self._drop_server(server)
 
     def _drop_server(self, server: ServerProcess) -> None:
         """It died under us: its supervisors live on, each watched by itself now."""
@@ -237,12 +242,8 @@ class LocalExecutor:
         if self._reports.fileno() in ready:
             self._read_reports()
         for server in (self._server, self._warm):
-            if server is None or server.orders.fileno() not in ready:
-                continue
-            if server.is_gone():  # it may be a new one, with the number of one that is gone
-                self._read_reports()  # perhaps why
-                if server in (self._server, self._warm):
-                    self._drop_server(server)
+            if server is not None and server.orders.fileno() in ready:
+                self._drop_if_gone(server)  # it may be a new one, with the number of one that is
         gone = [one.token for one in self._adopted.values() if one.has_ended()]
         if gone:
             self._read_reports()  # their last words, if they had some to say to us

@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 import pytest
 
 from oumi_flow.executors import processes
-from oumi_flow.executors.base import TOKEN_VARIABLE, Attempt, Exit, Handle
+from oumi_flow.executors.base import TOKEN_VARIABLE, Attempt, Exit, Handle, Warmth
 from oumi_flow.executors.handles import is_alive, read_exit, recorded
 from oumi_flow.executors.leftovers import stop_leftovers
 from oumi_flow.executors.local import LocalExecutor
@@ -834,6 +834,18 @@ def is_idle(space: Space, pid: int) -> bool:
     seen = processes.read_process(pid)
     busy = {pid for pid, _ in processes.supervisors_at([str(space.root)])}
     return pid not in busy and seen is not None and seen.state == "S"
+
+
+def test_a_server_that_could_not_import_says_why_though_it_has_gone_before(space: Space) -> None:
+    env = {"PATH": os.environ["PATH"]}
+    warmth = Warmth(sys.executable, "", ("no_module_of_that_name",), str(space.root), env)
+    space.executor.prewarm(warmth)
+    warm = space.executor._warm
+    assert warm is not None
+    until(warm.is_gone, "it has gone")
+    end = space.end(space.bash("a", "exit 0", warmth=warmth))
+    assert end.code == 0
+    assert "no_module_of_that_name" in end.cold
 
 
 def test_a_server_killed_with_orders_unread_starts_none_of_them(space: Space) -> None:

@@ -295,6 +295,22 @@ def test_follow_goes_on_with_the_next_attempt(space: Space) -> None:
     assert "exit 1; attempt 2 in 0.5s" in err
 
 
+def test_follow_that_was_held_up_shows_all_attempts_that_came_meanwhile(space: Space) -> None:
+    script = f"n=$OUMI_FLOW_ATTEMPT; echo try $n; echo x > begun; {GO}; [ $n = 3 ]"
+    space.workflow(space.job("job", script, max_retries=2))
+    process = space.start("run", "workflow.yaml", "--no-tui")
+    wait_for(lambda: space.exists("begun"), "the job runs")
+    follower = space.start("logs", "workflow.yaml", "job", "-f")
+    assert follower.stdout is not None
+    while follower.stdout.readline() != "try 1\n":
+        pass
+    follower.send_signal(signal.SIGSTOP)
+    end(space, process)
+    follower.send_signal(signal.SIGCONT)
+    out, _ = follower.communicate(timeout=60)
+    assert [line for line in out.splitlines() if line.startswith("try")] == ["try 2", "try 3"]
+
+
 def test_follow_of_a_job_that_will_not_run_says_why(space: Space) -> None:
     space.workflow(
         space.job("bad", f"echo x > begun; {GO}; exit 1"), space.job("after", depends_on=["bad"])

@@ -44,13 +44,15 @@ class Shared:
     def copy_out(
         self, kept: entry.Entry, shelves: Sequence[Shelf], target: str, go_on: Callable[[], bool]
     ) -> bool:
-        """Copy an entry to the folder `target`; whether it was there to the end."""
+        """Copy an entry to the new folder `target`; whether it was there to the end."""
         folder = f"{self.folder}/{kept.trace.build_key}"
         parts = [
             Moved(shelf.name, f"{folder}/{shelf.name}", tuple(names))
             for shelf in shelves
             if (names := list_names(f"{folder}/{shelf.name}"))
         ]
+        if not entry.is_there(folder):
+            return False  # removed before all of it was listed
         os.mkdir(target, 0o700 if self._files.private else 0o777)
         try:
             copy_all(parts, target, self._files.private, go_on)
