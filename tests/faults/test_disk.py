@@ -285,7 +285,8 @@ def test_a_jobs_folder_deleted_under_it_never_makes_it_done_by_half(space: Space
 
 def test_a_project_deleted_under_a_run_ends_it(space: Space) -> None:
     space.workflow(
-        space.job("a", "touch up; while [ -e up ]; do sleep 0.02; done"),
+        # Its end is not before that of the whole folder, lest b begins while half of it is there.
+        space.job("a", "here=$PWD; touch up; while [ -d $here ]; do sleep 0.02; done"),
         space.job("b", depends_on=["a"]),
     )
     process = space.start("run", "workflow.yaml", "--no-tui")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import shutil
 import signal
@@ -46,8 +48,12 @@ def take_away(space: Space, what: str) -> None:
     if what == "moved":
         (space.root / "out").rename(space.root / "elsewhere")
     elif what == "replaced":
-        (space.root / "out").rename(space.root / "elsewhere")
-        (space.root / "out/.oumi-flow").mkdir(parents=True)
+        # The run that lives there may make it anew at any moment.
+        for attempt in itertools.count():
+            (space.root / "out").rename(space.root / f"elsewhere-{attempt}")
+            with contextlib.suppress(FileExistsError):
+                (space.root / "out/.oumi-flow").mkdir(parents=True)
+                break
         (space.root / "out/.oumi-flow/lock").write_text("")
     elif what == "lock":
         (space.root / "out/.oumi-flow/lock").unlink()

@@ -14,6 +14,8 @@ import pytest
 from oumi_flow.executors.processes import read_process
 from tests.flow.conftest import Result, Space, wait_for
 
+GO = "while [ ! -e go ]; do sleep 0.02; done"
+
 
 def sleepers(space: Space) -> None:
     space.workflow(
@@ -74,7 +76,8 @@ def test_cancel_of_jobs_then_of_the_run_by_name_glob_and_run(space: Space) -> No
 
 
 def test_who_no_longer_waits_for_a_cancel_has_cancelled_all_the_same(space: Space) -> None:
-    space.workflow(space.job("a", "trap '' TERM; touch a.up b.up; sleep 600 & wait; wait", grace=3))
+    script = f"trap 'touch asked' TERM; touch a.up b.up; {GO}; exit 1"
+    space.workflow(space.job("a", script, grace=600))
     process, run = start(space)
     cancel = space.start("cancel", "workflow.yaml")
     assert cancel.stderr is not None
@@ -83,6 +86,8 @@ def test_who_no_longer_waits_for_a_cancel_has_cancelled_all_the_same(space: Spac
     told = finish(cancel)
     assert told.code == 130, told.text
     assert "it is being stopped" in told.err
+    wait_for(lambda: space.exists("asked"), "the job is asked to end")
+    space.write("go", "")
     result = finish(process)
     assert (result.code, "cancelled" in result.text) == (1, True), result.text
 

@@ -58,6 +58,10 @@ for step in (10, 20, 30):
 """
 
 
+def is_whole(path: Path) -> bool:
+    return path.exists() and path.read_text().endswith("}")
+
+
 class Training(Space):
     def prepare(self, **fields: object) -> None:
         program = self.write("bin/oumi", f"#!{sys.executable}\n{OUMI}")
@@ -82,7 +86,7 @@ class Training(Space):
         notes = self.root / "given.jsonl"
         wait_for(
             lambda: (
-                process.poll() is not None or (notes.exists() and (step == 10 or before.exists()))
+                process.poll() is not None or (notes.exists() and (step == 10 or is_whole(before)))
             ),
             f"step {step}",
         )

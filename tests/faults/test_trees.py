@@ -72,9 +72,12 @@ def family(space: Space, then: str, env: str = "{}", **fields: Any) -> None:
 
 
 def members(space: Space) -> list[int]:
-    path = space.root / "pids"
-    wait_for(lambda: path.exists() and path.read_text().count("\n") >= COUNT, "the family is up")
-    return [int(word) for word in path.read_text().split()]
+    wait_for(lambda: is_up(space), "the family is up")
+    return [int(word) for word in space.read("pids").split()]
+
+
+def is_up(space: Space) -> bool:
+    return space.exists("pids") and space.read("pids").count("\n") >= COUNT
 
 
 def lives(pid: int) -> bool:
@@ -114,12 +117,16 @@ def test_a_daemon_that_a_finished_job_left_is_stopped(space: Space) -> None:
 
 
 def test_a_timeout_ends_the_whole_tree(space: Space) -> None:
-    family(space, STAY, timeout=1.5)
-    result = space.run()
-    assert result.code == 1, result.text
-    assert "timed out after 1.5s" in result.text
+    for limit in (1.5, 9.5, 40):  # on a slow machine it may strike before all are up
+        family(space, STAY, timeout=limit)
+        result = space.run()
+        assert result.code == 1, result.text
+        assert f"timed out after {limit}s" in result.text
+        if is_up(space):
+            break
+        (space.root / "pids").unlink(missing_ok=True)
     assert [pid for pid in members(space) if lives(pid)] == []
-    assert "timed out after 1.5s" in space.run("--dry-run").text
+    assert f"timed out after {limit}s" in space.run("--dry-run").text
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -262,6 +269,14 @@ def test_a_job_that_outlived_its_run_is_not_cleaned_touched_or_renamed_away(spac
     assert space.ran().count("f") == 1
 
 
+def name_of(pid: int) -> str:
+    """What it calls itself; "" where it has ended."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
 def test_the_server_killed_costs_no_job(space: Space) -> None:
     space.workflow(
         space.job("a", "touch up; while [ ! -e go ]; do sleep 0.02; done"),
@@ -270,9 +285,7 @@ def test_the_server_killed_costs_no_job(space: Space) -> None:
     process = space.start("run", "workflow.yaml", "--no-tui")
     wait_for(lambda: space.exists("up"), "a runs")
     (server,) = [
-        pid
-        for pid in processes.descendants(process.pid)
-        if Path(f"/proc/{pid}/comm").read_text() == "oumi-flow-serve\n"
+        pid for pid in processes.descendants(process.pid) if name_of(pid) == "oumi-flow-serve"
     ]
     os.kill(server, signal.SIGKILL)
     space.write("go", "")
@@ -287,9 +300,9 @@ def test_a_server_is_no_copy_of_its_runner(space: Space) -> None:
     process = space.start("run", "workflow.yaml", "--no-tui", API_TOKEN="tell-nobody")
     wait_for(lambda: space.exists("up"), "a runs")
     ours = {
-        pid: Path(f"/proc/{pid}/comm").read_text().strip()
+        pid: name
         for pid in processes.descendants(process.pid)
-        if "oumi-flow" in Path(f"/proc/{pid}/comm").read_text()
+        if "oumi-flow" in (name := name_of(pid))
     }
     assert sorted(ours.values()) == ["oumi-flow-job", "oumi-flow-serve"]
     for pid, name in ours.items():

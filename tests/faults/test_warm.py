@@ -266,8 +266,8 @@ def test_a_server_killed_while_it_imports_costs_no_job(standin: Standin) -> None
     standin.workflow(*(standin.job(name, "print(1)") for name in "ab"))
     process = standin.space.start("run", "workflow.yaml", "--no-tui")
     server = server_of(standin)
-    (standin.lib / "oumi/cli/slow").unlink()
     os.kill(server, signal.SIGKILL)
+    (standin.lib / "oumi/cli/slow").unlink()
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, out + err
     assert "started cold: the process to fork it from was killed" in out + err
@@ -353,10 +353,13 @@ def test_a_timeout_ends_the_whole_tree_of_a_warm_job(standin: Standin) -> None:
         "subprocess.Popen(['setsid', 'sh', '-c', 'trap \"\" TERM; echo $$ > child; sleep 600'])\n"
     )
     text += "time.sleep(600)"
-    standin.workflow(standin.job("a", text, timeout=3, grace=0.2))
-    done = space.run()
-    assert done.code == 1
-    assert "timed out after 3s" in done.text
+    for limit in (3, 15, 55):  # on a slow machine it may strike before both are up
+        standin.workflow(standin.job("a", text, timeout=limit, grace=0.2))
+        done = space.run()
+        assert done.code == 1
+        assert f"timed out after {limit}s" in done.text
+        if space.exists("child"):
+            break
     assert pid_in(space, "child") not in processes_of(space)
     assert processes_of(space) == []
     assert_all_let_go(space)

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -214,10 +215,11 @@ def test_three_workflows_share_two_gpus_in_turn(space: Space) -> None:
     assert not space.exists("met")
     order = space.read("order").split()
     assert len(order) == 18
-    # In turn: of three that begin one after the other mostly each has one. By chance it would be
-    # two of nine, and less where a run that has just had a GPU has the next as well.
-    turns = [set(order[begin : begin + 3]) == set(names) for begin in range(14)]
-    assert sum(turns) > 4, order
+    # In turn: nobody is ever far ahead. A run that has just had a GPU and had the next as well
+    # would be six ahead; of two that begin at once either may be the first to say so.
+    for end in range(1, 19):
+        had = Counter(order[:end])
+        assert max(had.values()) - min(had[name] for name in names) <= 3, order
 
 
 def waiters(space: Space) -> list[str]:
@@ -437,10 +439,10 @@ def test_the_longest_chain_goes_first_once_it_is_known_how_long_its_jobs_take(
 ) -> None:
     space.workflow(
         space.job("early"),
-        space.job("slow", "sleep 0.4"),
+        space.job("slow", "sleep 0.7"),
         space.job("late"),
         space.job("head"),
-        space.job("tail", "sleep 0.8", depends_on=["head"]),
+        space.job("tail", "sleep 2", depends_on=["head"]),
         resources={"max_parallel": 1},
     )
     assert space.run().code == 0

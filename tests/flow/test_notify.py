@@ -60,11 +60,14 @@ def test_one_that_hangs_is_stopped_with_all_that_it_began(
 ) -> None:
     pids = tmp_path / "pids"
     hangs = f"{ends}sleep 1000 & echo $! >> {pids}; echo $$ >> {pids}; sleep 1000"
-    notifier = Notifier(hangs, limit=0.5)
-    notifier(STARTED)
-    notifier(RunFinished("failed", {}))
-    notifier.close()
-    assert "took more than 0.5 s" in capsys.readouterr().err
+    for limit in (0.5, 4, 40):  # on a slow machine it may strike before both are up
+        notifier = Notifier(hangs, limit=limit)
+        notifier(STARTED)
+        notifier(RunFinished("failed", {}))
+        notifier.close()
+        assert f"took more than {limit} s" in capsys.readouterr().err
+        if pids.exists() and pids.read_text().count("\n") % 2 == 0:
+            break
     for pid in pids.read_text().split():
         wait_for(partial(_gone, int(pid)), f"the end of {pid}")
 
@@ -73,19 +76,24 @@ def test_once_the_run_has_ended_the_end_is_told_even_when_failures_are_not(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     told = tmp_path / "told"
+    said = ""
     slow = f"""line=$(cat); case $line in *failed*cause*job*|*'"event": "failed"'*) sleep 1000;; *)
         echo "$line" > {told};; esac"""
-    notifier = Notifier(slow, limit=0.2)
-    notifier(STARTED)
-    for number in range(40):
-        notifier(JobFinished(f"j{number}", "failed", 1))
-    notifier(RunFinished("stopped", {}))
-    closing = threading.Thread(target=notifier.close)
-    closing.start()
-    closing.join(30)  # 40 times the limit and its overhead would be more than the 3 that it takes
-    assert not closing.is_alive()
+    for limit in (0.2, 2.0):  # on a slow machine it may strike before the end is written
+        notifier = Notifier(slow, limit=limit)
+        notifier(STARTED)
+        for number in range(40):
+            notifier(JobFinished(f"j{number}", "failed", 1))
+        notifier(RunFinished("stopped", {}))
+        closing = threading.Thread(target=notifier.close)
+        closing.start()
+        closing.join(30)  # all 40 by themselves would take longer than the 3 limits that it takes
+        assert not closing.is_alive()
+        said = capsys.readouterr().err
+        if told.exists():
+            break
     assert json.loads(told.read_text())["event"] == "finished"
-    assert "failures could not be told in time" in capsys.readouterr().err
+    assert "failures could not be told in time" in said
 
 
 def _gone(pid: int) -> bool:

@@ -13,7 +13,7 @@ import pytest
 from tests.flow.conftest import Space, wait_for
 from tests.unit.test_report import Reader, check
 
-VALUE = "hunter2-swordfish-42"
+VALUE = "hunter3-marlin-43"
 GO = "while [ ! -e go ]; do sleep 0.02; done"
 LOSSES = "for n in 1 2 3; do echo \"{'loss': 0.$n, 'epoch': $n}\"; done"
 

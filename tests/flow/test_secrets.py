@@ -396,6 +396,13 @@ def assert_private(space: Space) -> None:
                     assert mode == 0o600, f"{folder}/{name}: {mode:o}"
 
 
+def folder_of(pid: int) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/cwd")
+    except OSError:  # it has ended
+        return ""
+
+
 def test_a_crashed_supervisor_leaves_no_core_with_a_value_in_it(space: Space) -> None:
     pattern = Path("/proc/sys/kernel/core_pattern").read_text().strip()
     if pattern != "core" or resource.getrlimit(resource.RLIMIT_CORE)[1] == 0:
@@ -409,9 +416,7 @@ def test_a_crashed_supervisor_leaves_no_core_with_a_value_in_it(space: Space) ->
     finally:
         resource.setrlimit(resource.RLIMIT_CORE, limits)
     wait_for(lambda: space.exists("begun") or process.poll() is not None, "the job runs")
-    ours = [pid for pid in set(supervising()) - before if Path(f"/proc/{pid}/cwd").exists()]
-    folder = str(space.root)
-    ours = [pid for pid in ours if os.readlink(f"/proc/{pid}/cwd") == folder]
+    ours = [pid for pid in set(supervising()) - before if folder_of(pid) == str(space.root)]
     assert len(ours) == 2  # the server and one supervisor
     for pid in ours:
         os.kill(pid, signal.SIGSEGV)
