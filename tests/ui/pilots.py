@@ -62,6 +62,10 @@ class At:
         await self.until(lambda: not any(word in self.text() for word in words))
 
 
+class Lasting(FlowApp):
+    NOTIFICATION_TIMEOUT = 600  # seconds: none goes before a slow machine has seen it
+
+
 def drive(
     source: StorySource,
     story: Callable[[At], Awaitable[None]],
@@ -76,7 +80,7 @@ def drive(
 
     async def live() -> None:
         theme = Theme(color=color, encoding=encoding)
-        app = FlowApp(source, theme, settings, clock=lambda: source.now, read_only=read_only)
+        app = Lasting(source, theme, settings, clock=lambda: source.now, read_only=read_only)
         async with app.run_test(size=size, notifications=True) as pilot:
             await pilot.pause()
             await story(At(pilot, app, source))
