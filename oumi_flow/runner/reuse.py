@@ -112,8 +112,8 @@ class Reuse:
         """Put the result of that build key in its place, verified, its marker written; and notes.
 
         None when there is none, or none that can be trusted. What lay in the place is in the
-        cache then, in the job's `old/`, or where it was. Raises FlowError when something lies
-        half in its place and can neither be put there nor taken back.
+        cache then, in the job's `old/` or `previous/`, or where it was. Raises FlowError when
+        something lies half in its place and can neither be put there nor taken back.
         """
         job = step.job
         if not self._cache.holds(build_key):
@@ -154,10 +154,12 @@ class Reuse:
         """Nothing that is the job's lies in its place after this; nothing is deleted."""
         job = step.job
         self._store.make_folder(job.name)
+        partial, paths = self._store.is_partial(job.name), self._store.paths
         notes = self.make_way(step, build_key)
-        self._store.set_aside(job.name)
+        self._store.set_aside(job.name, partial)
         self._disk.forget(job.folder)
-        self._cache.put_aside(job, coming, staleness.observe_outputs(job, self._disk))
+        aside = paths.old(job.name) if partial else paths.former(job.name)
+        self._cache.put_aside(job, coming, staleness.observe_outputs(job, self._disk), aside)
         return notes
 
     def _put(self, job: Job, found: Found, inputs: Mapping[str, Evidence]) -> Trace | None:

@@ -27,6 +27,7 @@ from oumi_flow.model import (
     JobState,
     LastAttempt,
     Outcome,
+    Past,
     Plan,
     Step,
     Trace,
@@ -44,6 +45,9 @@ from oumi_flow.runner.warming import Warming
 from oumi_flow.store import Store
 from oumi_flow.store.cache import RunCache
 from oumi_flow.verbs import VerbSpec
+
+# Instead of its build key, of an attempt that is about to move away what one of another key left.
+_OTHER = "other"
 
 
 class Work:
@@ -180,7 +184,8 @@ class Work:
         # In this order: at no instant is there a marker whose outputs may be changing, nor a job
         # without a marker of which nothing is known, nor what another build left under our key.
         cleared = spec.is_shell or goes_on
-        intent = opened if cleared else replace(opened, build_key="")
+        partial = goes_on or (not (spec.is_shell or fresh) and self._store.is_partial(job.name))
+        intent = opened if cleared else replace(opened, build_key=_OTHER if partial else "")
         self._store.write_attempt(job.name, intent, first=fresh)
         notes: tuple[str, ...] = ()
         if number == 1 and not fresh:
@@ -188,9 +193,11 @@ class Work:
         elif not fresh:
             self._store.remove_marker(job.name)
         self._keys.pop(job.name, None)
-        checkpoint = ""
+        checkpoint = aside = ""
         if not spec.is_shell:
-            checkpoint = self._clear_way(job, spec, before if goes_on else None)
+            checkpoint, aside = self._clear_way(job, spec, before if goes_on else None, partial)
+        if aside and number == 1 and step.past == Past():  # nobody's of ours
+            notes = (*notes, f"what lay in {job.folder} before is in {aside} now")
         if not cleared:
             self._store.write_attempt(job.name, opened)
         self._make_parents(job)
@@ -281,19 +288,24 @@ class Work:
             return None
         return self._store.read_attempt(step.job.name)
 
-    def _clear_way(self, job: Job, spec: VerbSpec, before: LastAttempt | None) -> str:
-        """A fresh folder for an oumi verb, or the one it goes on in; returns its checkpoint."""
+    def _clear_way(
+        self, job: Job, spec: VerbSpec, before: LastAttempt | None, partial: bool
+    ) -> tuple[str, str]:
+        """A fresh folder for an oumi verb, or the one it goes on in.
+
+        `partial`: see `Store.is_partial`. Returns its checkpoint, and where is what lay there.
+        """
         if before is not None:
             if resume.goes_on_by_itself(job, spec):
                 if spec.rows:
                     rows.mend(job.place, spec.rows)
-                return ""
+                return "", ""
             if spec.resume and (checkpoint := resume.newest_checkpoint(job, before)):
-                return checkpoint
-        self._store.set_aside(job.name)
+                return checkpoint, ""
+        aside = self._store.set_aside(job.name, partial)
         if spec.rows and not resume.in_its_folder(job):
             rows.put_away(job.place, spec.rows)
-        return ""
+        return "", aside
 
     def _make_parents(self, job: Job) -> None:
         for path in (job.place, *(out.path for out in job.outputs if out.declared)):

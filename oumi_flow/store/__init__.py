@@ -130,24 +130,36 @@ class Store(Traces):
         self.files.write(copy, content)
         return copy
 
-    def set_aside(self, job: str) -> bool:
-        """Move what an unfinished attempt left in the job's folder to `.oumi-flow/old/`.
+    def is_partial(self, job: str) -> bool:
+        """Whether an attempt that did not finish left what lies in the job's folder.
 
-        What an earlier one left there is removed; our state and the logs stay. Returns whether
-        there was anything. Raises FlowError.
+        If not, it is a result, also one that was edited since, or what nobody of us has made.
+        """
+        if os.path.lexists(self.paths.marker(job)):
+            return False
+        last = self.read_attempt(job)
+        return last is not None and last.state != "done" and last.build_key != ""
+
+    def set_aside(self, job: str, partial: bool) -> str:
+        """Move what lies in the job's folder to `.oumi-flow/old/`, or to `.oumi-flow/previous/`.
+
+        The first is for what `is_partial`, the second for all else: so no failure, nor any number
+        of them, costs a result. What was moved there earlier is removed; our state and the logs
+        stay. Returns where it is now, "" when there was nothing. Raises FlowError.
         """
         from shutil import rmtree
 
-        folder, old = self.paths.job_folder(job), self.paths.old(job)
+        folder = self.paths.job_folder(job)
+        old = self.paths.old(job) if partial else self.paths.former(job)
         with told(folder, "set aside what is in it"):
+            # The old one goes only when the new one is complete: a kill in between loses neither.
+            fresh = old + ".new"
             try:
                 names = [name for name in os.listdir(folder) if not _stays(name)]
             except (FileNotFoundError, NotADirectoryError):
-                return False
-            if not names:
-                return False
-            # The old one goes only when the new one is complete: a kill in between loses neither.
-            fresh = old + ".new"
+                return ""
+            if not names and not os.path.lexists(fresh):
+                return ""
             os.makedirs(fresh, exist_ok=True)
             for name in names:
                 target = f"{fresh}/{name}"
@@ -157,7 +169,7 @@ class Store(Traces):
             if os.path.lexists(old):
                 rmtree(old)
             os.rename(fresh, old)
-        return True
+        return old
 
     def rotate_log(self, job: str) -> None:
         """Make room for a new `job.log`; nine earlier ones stay. Raises FlowError."""

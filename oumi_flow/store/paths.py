@@ -49,6 +49,10 @@ class Paths:
         """What the last unfinished attempt left."""
         return f"{self.output_dir}/{job}/{STATE}/old"
 
+    def former(self, job: str) -> str:
+        """What lay in the job's folder that no unfinished attempt left: mostly a result."""
+        return f"{self.output_dir}/{job}/{STATE}/previous"
+
     def log(self, job: str, back: int = 0) -> str:
         """The log of the newest attempt (`back` 0), of the one before it (1) …"""
         name = f"job.log.{back}" if back else "job.log"

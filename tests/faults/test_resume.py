@@ -261,6 +261,17 @@ def test_another_build_key_starts_afresh_and_keeps_what_was_there(space: Trainin
     space.assert_trained()
 
 
+def test_failures_of_a_forced_training_cost_no_earlier_result(space: Training) -> None:
+    space.prepare(max_retries=1)
+    assert space.run().code == 0
+    space.write("cut-10", "")
+    assert space.run("-F").code == 1
+    assert space.run().code == 1
+    assert space.exists("out/t/.oumi-flow/old/checkpoint-10")
+    (space.root / "out/t/.oumi-flow/previous/model.safetensors").rename(space.root / "saved")
+    assert space.read("saved") == "weights of step 30\n"
+
+
 def test_a_training_without_a_whole_checkpoint_starts_afresh(space: Training) -> None:
     space.prepare()
     space.write("cut-10", "")

@@ -303,7 +303,7 @@ def test_what_lies_in_the_way_is_not_lost(space: Space) -> None:
     ok(space.run())
     assert space.ran() == []
     assert space.read("a.txt") == "1\n"
-    kept = list((space.root / "out/a/.oumi-flow/old").rglob("a.txt"))
+    kept = list((space.root / "out/a/.oumi-flow/previous").rglob("a.txt"))
     assert [path.read_text() for path in kept] == ["mine\n"]
 
 

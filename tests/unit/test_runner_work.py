@@ -515,7 +515,49 @@ def test_a_finished_training_is_never_resumed() -> None:
     assert hand.end("t", prepared).state is JobState.DONE
     again = Hand(oumi("t", "train"), run="R2")
     assert again.start("t").detail == ""
-    assert os.path.isdir("out/t/.oumi-flow/old/checkpoint-5")
+    assert os.path.isdir("out/t/.oumi-flow/previous/checkpoint-5")
+
+
+@pytest.mark.parametrize("killed", ["before", "after"])
+def test_failures_cost_no_result_also_if_killed_while_one_is_moved(
+    monkeypatch: pytest.MonkeyPatch, killed: str
+) -> None:
+    """It stays what it is, a result or what a failure left, at whatever instant."""
+    hand = Hand(oumi("t", "train"))
+    prepared = hand.start("t")
+    write("out/t/model.safetensors", "good")
+    assert hand.end("t", prepared).state is JobState.DONE
+    real = hand.store.set_aside
+
+    def dies(job: str, partial: bool) -> str:
+        if killed == "after":
+            real(job, partial)
+        raise KeyboardInterrupt
+
+    for number, left in enumerate(("bad", "worse", "worst"), 1):
+        for dead in (True, False):
+            hand = Hand(oumi("t", "train"), run=f"R{number}{dead}")
+            with monkeypatch.context() as patch:
+                if dead:
+                    patch.setattr(type(hand.store), "set_aside", lambda _, *args: dies(*args))
+                    with pytest.raises(KeyboardInterrupt):
+                        hand.start("t")
+                    continue
+            prepared = hand.start("t")
+            write("out/t/model.safetensors", left)
+            assert hand.end("t", prepared, code=1).state is JobState.FAILED
+    assert Path("out/t/.oumi-flow/previous/model.safetensors").read_text() == "good"
+    assert Path("out/t/.oumi-flow/old/model.safetensors").read_text() == "worse"
+
+
+def test_what_nobody_of_us_made_is_moved_with_a_word() -> None:
+    write("out/t/notes.txt", "mine")
+    hand = Hand(oumi("t", "train"))
+    assert hand.start("t").notes == (
+        "what lay in out/t before is in out/t/.oumi-flow/previous now",
+    )
+    assert Path("out/t/.oumi-flow/previous/notes.txt").read_text() == "mine"
+    assert hand.start("t", 2).notes == ()
 
 
 def test_infer_keeps_its_folder_and_goes_on_by_itself() -> None:

@@ -793,25 +793,36 @@ def test_logs_rotate_and_nine_earlier_ones_stay() -> None:
     assert kept == {"job.log": "11", **expected}
 
 
-def test_what_an_attempt_left_is_set_aside_and_the_last_one_kept() -> None:
+@pytest.mark.parametrize(("partial", "where"), [(True, "old"), (False, "previous")])
+def test_what_lies_there_is_set_aside_and_the_last_one_of_its_kind_kept(
+    partial: bool, where: str
+) -> None:
     store = Store("out")
-    assert store.set_aside("a") is False
+    aside = f"out/a/.oumi-flow/{where}"
+    assert store.set_aside("a", partial) == ""
     store.make_folder("a")
-    assert store.set_aside("a") is False
+    assert store.set_aside("a", partial) == ""
     for content in ("one", "two"):
         Path("out/a/model").mkdir()
         Path("out/a/model/weights").write_text(content)
         Path("out/a/only-" + content).write_text("")
         Path("out/a/job.log").write_text("log")
-        assert store.set_aside("a") is True
+        assert store.set_aside("a", partial) == aside
+    Path("out/a/x").write_text("x")
+    assert store.set_aside("a", not partial) != aside
     assert sorted(os.listdir("out/a")) == [".oumi-flow", "job.log"]
-    assert sorted(os.listdir("out/a/.oumi-flow/old")) == ["model", "only-two"]
-    assert Path("out/a/.oumi-flow/old/model/weights").read_text() == "two"
+    assert sorted(os.listdir(aside)) == ["model", "only-two"]
+    assert Path(aside, "model/weights").read_text() == "two"
 
 
-def test_setting_aside_goes_on_where_it_was_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_setting_aside_goes_on_where_it_was_killed(
+    monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
     store = Store("out")
     store.make_folder("a")
+    Path("out/a/.oumi-flow/old").mkdir()
+    Path("out/a/.oumi-flow/old/z").write_text("z")
     Path("out/a/x").write_text("x")
     Path("out/a/y").write_text("y")
     real = os.rename
@@ -819,15 +830,16 @@ def test_setting_aside_goes_on_where_it_was_killed(monkeypatch: pytest.MonkeyPat
 
     def killed(source: str, target: str) -> None:
         calls.append(source)
-        if len(calls) == 2:
+        if len(calls) == at:
             raise KeyboardInterrupt
         real(source, target)
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "rename", killed)
         with pytest.raises(KeyboardInterrupt):
-            store.set_aside("a")
-    assert store.set_aside("a") is True
+            store.set_aside("a", partial=True)
+    assert store.set_aside("a", partial=True) != ""
+    assert sorted(os.listdir("out/a/.oumi-flow")) == ["old"]
     assert sorted(os.listdir("out/a/.oumi-flow/old")) == ["x", "y"]
 
 

@@ -209,8 +209,10 @@ class RunCache:
         if self.shared is not None and found.is_shared:
             self.shared.remove(found.trace.build_key)
 
-    def put_aside(self, job: Job, trace: Trace, outputs: Mapping[str, Evidence]) -> None:
-        """Move what lies outside of the job's folder and in the way of a result to its `old/`.
+    def put_aside(
+        self, job: Job, trace: Trace, outputs: Mapping[str, Evidence], aside: str
+    ) -> None:
+        """Move what lies outside of the job's folder and in the way of a result to `aside`.
 
         `trace`: of the result that is to come; `outputs`: what lies there now. Raises OSError.
         """
@@ -221,7 +223,7 @@ class RunCache:
                     os.unlink(f"{folder}/{name}")
             if shelf in (FOLDER, STATE):
                 continue
-            old = f"{self._paths.old(job.name)}/{shelf}"
+            old = f"{aside}/{shelf}"
             for name in names:
                 os.makedirs(old, exist_ok=True)
                 if os.path.lexists(f"{old}/{name}"):
