@@ -519,8 +519,9 @@ def test_a_finished_training_is_never_resumed() -> None:
 
 
 @pytest.mark.parametrize("killed", ["before", "after"])
+@pytest.mark.parametrize("other", [True, False])
 def test_failures_cost_no_result_also_if_killed_while_one_is_moved(
-    monkeypatch: pytest.MonkeyPatch, killed: str
+    monkeypatch: pytest.MonkeyPatch, killed: str, other: bool
 ) -> None:
     """It stays what it is, a result or what a failure left, at whatever instant."""
     hand = Hand(oumi("t", "train"))
@@ -536,7 +537,8 @@ def test_failures_cost_no_result_also_if_killed_while_one_is_moved(
 
     for number, left in enumerate(("bad", "worse", "worst"), 1):
         for dead in (True, False):
-            hand = Hand(oumi("t", "train"), run=f"R{number}{dead}")
+            settings = {"training.learning_rate": float(number)} if other else {}
+            hand = Hand(oumi("t", "train", settings=settings), run=f"R{number}{dead}")
             with monkeypatch.context() as patch:
                 if dead:
                     patch.setattr(type(hand.store), "set_aside", lambda _, *args: dies(*args))
