@@ -192,6 +192,9 @@ class Workflow:
         default_factory=lambda: EMPTY
     )  # shell variables named, with what they held
     needs: tuple[str, ...] = ()  # secret variables that must be set, values never kept
+    links: Mapping[str, str] = field(
+        default_factory=lambda: EMPTY
+    )  # paths asked for their makers that lead elsewhere, with where
     warnings: tuple[str, ...] = ()
 
     def job(self, name: str) -> Job:

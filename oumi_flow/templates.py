@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 
 from oumi_flow.dataclass import dataclass
 from oumi_flow.errors import FlowError
@@ -78,7 +79,7 @@ def files(of: Template) -> dict[str, str]:
 def write(name: str, folder: str) -> list[str]:
     """Copy a template into a folder, made if it is not there; returns the files written.
 
-    Writes nothing if any of the files is there already. Raises FlowError.
+    Leaves nothing if any of the files is there already or cannot be written. Raises FlowError.
     """
     chosen = template(name)
     wanted = {
@@ -91,6 +92,7 @@ def write(name: str, folder: str) -> list[str]:
             f"{there[0]} is there already{more}; nothing was written",
             hint=f"another folder: oumi-flow init --template {name} DIR",
         )
+    written: list[str] = []
     for path, source in wanted.items():
         content = _read(source)
         if source == chosen.source:
@@ -98,10 +100,14 @@ def write(name: str, folder: str) -> list[str]:
         try:
             os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
             with open(path, "xb") as file:
+                written.append(path)
                 file.write(content)
         except OSError as error:
+            for each in written:  # lest they are in the way of the next try
+                with suppress(OSError):
+                    os.unlink(each)
             raise FlowError(f"cannot write {path}: {error.strerror}") from error
-    return list(wanted)
+    return written
 
 
 def _template(path: str) -> Template:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from oumi_flow.errors import OK, FlowError
+from oumi_flow.errors import INTERNAL, OK, FlowError
 from oumi_flow.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,7 +27,14 @@ def detach(options: argparse.Namespace, opened: Opened) -> int:
     """
     run_id = start(options.command_line, opened.store)
     if run_id:
-        print(run_id)
+        try:
+            print(run_id, flush=True)
+        except OSError as fault:
+            raise FlowError(
+                f"run {run_id} has started; its id cannot be written: {fault.strerror}",
+                hint=f"`oumi-flow cancel {run_id}` stops it",
+                exit_code=INTERNAL,
+            ) from fault
         print(
             f"running in the background; `oumi-flow monitor {run_id}` watches it, "
             f"`oumi-flow cancel {run_id}` stops it",

@@ -231,4 +231,10 @@ def _remove(path: str) -> None:
     if os.path.islink(path) or not os.path.isdir(path):
         os.unlink(path)
     else:
-        rmtree(path)
+        try:
+            rmtree(path)
+        except OSError as fault:  # it names the last part only
+            raise FlowError(
+                f"{path}: cannot remove all of it: {fault.filename}: {fault.strerror}",
+                hint="mend that, then ask for it again",
+            ) from fault

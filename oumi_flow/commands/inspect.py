@@ -44,6 +44,7 @@ def _validate(options: argparse.Namespace) -> int:
 def dag(options: argparse.Namespace) -> int:
     """The graph: DOT on stdout, or a file of the kind that its name ends in."""
     from oumi_flow.commands.opening import make_plan, open_all
+    from oumi_flow.commands.reporting import write_file
 
     # Where the user stands, which may not be the workflow's base folder.
     path = None if options.output is None else os.path.abspath(options.output)
@@ -56,11 +57,7 @@ def dag(options: argparse.Namespace) -> int:
     if ending not in kinds:
         raise FlowError(f"-o {options.output}: expected a name ending in .svg, .dot or .mmd")
     text = drawing(plan, kinds[ending], every=options.all)
-    try:
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as fault:
-        raise FlowError(f"-o {options.output}: cannot write: {fault.strerror}") from fault
+    write_file(path, text.encode("utf-8", "surrogateescape"), f"-o {options.output}")
     print(f"wrote {options.output}", file=sys.stderr)
     return 0
 

@@ -40,6 +40,10 @@ def report(options: argparse.Namespace) -> int:
     if wanted != "-":
         _check(path, wanted)
     found = find_target(options.target, options)
+    if wanted and os.path.exists(path) and _is_same(path, found.path):
+        raise FlowError(
+            f"{_told(wanted)}: that is the workflow file", hint="name another: -o report.html"
+        )
     board = board_of(found)
     if not board.run_id:
         raise FlowError(
@@ -51,7 +55,7 @@ def report(options: argparse.Namespace) -> int:
         sys.stdout.buffer.write(text.encode())  # whatever stdout's own encoding
         sys.stdout.buffer.flush()
         return OK
-    _write(path, text.encode(), _told(wanted))
+    write_file(path, text.encode(), _told(wanted))
     print(f"wrote {wanted or _DEFAULT}", file=sys.stderr)
     return OK
 
@@ -90,8 +94,15 @@ def _is_ours(path: str) -> bool:
         return False
 
 
-def _write(path: str, data: bytes, told: str) -> None:
-    """By rename, so that whoever has the page open never reads half of one. Raises FlowError."""
+def _is_same(path: str, other: str) -> bool:
+    try:
+        return os.path.samefile(path, other)
+    except OSError:
+        return False
+
+
+def write_file(path: str, data: bytes, told: str) -> None:
+    """By rename, so that whoever has the file open never reads half of one. Raises FlowError."""
     from oumi_flow.disk import atomic_write
 
     try:

@@ -217,6 +217,7 @@ class _Looks:
         self.wrote(base, stamp(base))
         self.proof.variables.update(workflow.variables)
         self.proof.needs.extend(workflow.needs)
+        self.proof.links.update(workflow.links)
 
     def made(self, step: Step, place: int, refreshed: Trace | None = None) -> None:
         """Everything that says of a job that it is up to date.

@@ -72,7 +72,7 @@ def build(
     upstream = {name: job.upstream for name, job in jobs.items()}
     final = _ordered(makings, upstream, session)
     _stop_if_any(session)
-    return top.workflow(tuple(jobs[name] for name in final))
+    return top.workflow(tuple(jobs[name] for name in final), index.links)
 
 
 def _leave_out_lost(makings: dict[str, Making]) -> None:
@@ -342,8 +342,8 @@ class Top:
             self.session.fault(mode, message, "list one under `remote`")
         return tuple(names), word or ("mixed" if names else "local")
 
-    def workflow(self, jobs: tuple[Job, ...]) -> Workflow:
-        """The whole, once its jobs are made."""
+    def workflow(self, jobs: tuple[Job, ...], links: Mapping[str, str]) -> Workflow:
+        """The whole, once its jobs are made; `links` see `PlaceIndex`."""
         session, fields = self.session, self.fields
         cache = fields["cache"].value if "cache" in fields else {}
         max_size = self.values.typed(cache["max_size"]) if "max_size" in cache else None
@@ -377,6 +377,7 @@ class Top:
             sources=session.sources,
             variables=session.variables,
             needs=tuple(session.needs),
+            links=links,
         )
         _stop_if_any(session)
         return made

@@ -41,6 +41,7 @@ class PlaceIndex:
     real: dict[str, Made] = field(default_factory=dict)
     named: dict[str, list[str]] = field(default_factory=dict)  # by the places configs name
     results: list[tuple[str, str]] = field(default_factory=list)  # absolute path, its job
+    links: dict[str, str] = field(default_factory=dict)  # asked for, and where they lead
     _is_sorted: bool = False
     _links: list[tuple[str, str]] | None = None  # folders that are made in, where they really lie
     _real_folders: dict[str, str] = field(default_factory=dict)
@@ -174,10 +175,16 @@ class PlaceIndex:
             if not is_link:
                 self._seen.add(path)
         if not name or is_link:
-            return os.path.realpath(path)
+            return self._followed(path)
         if folder not in self._real_folders:
-            self._real_folders[folder] = os.path.realpath(folder or "/").rstrip("/")
+            self._real_folders[folder] = self._followed(folder or "/").rstrip("/")
         return f"{self._real_folders[folder]}/{name}"
+
+    def _followed(self, path: str) -> str:
+        real = os.path.realpath(path)
+        if real != path:
+            self.links[path] = real
+        return real
 
     def _links_of_makers(self) -> list[tuple[str, str]]:
         """(path, real path) of the folders that jobs' folders and promises lie in, if they differ.
@@ -190,7 +197,7 @@ class PlaceIndex:
             for path in self.real:
                 if not inside(path, own):
                     tops.add(os.path.dirname(path))
-            pairs = [(top, os.path.realpath(top)) for top in sorted(tops, key=len, reverse=True)]
+            pairs = [(top, self._followed(top)) for top in sorted(tops, key=len, reverse=True)]
             self._links = [pair for pair in pairs if pair[0] != pair[1]]
         return self._links
 

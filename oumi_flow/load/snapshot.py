@@ -34,7 +34,7 @@ from oumi_flow.model import (
 )
 from oumi_flow.typed import Any
 
-_LAYOUT = 3
+_LAYOUT = 4
 _encode = encoder()
 
 
@@ -77,6 +77,7 @@ def write_snapshot(
         "variables": dict(workflow.variables),
         "needs": list(workflow.needs),
         "sources": dict(workflow.sources),
+        "links": dict(workflow.links),
         "jobs": len(workflow.jobs),
         "job_fields": _JOB_FIELDS,
     }
@@ -210,7 +211,7 @@ def _is_valid(
         now = stamp(source)
         if now != (None if was is None else tuple(was)):
             return False
-    return True
+    return all(os.path.realpath(path) == real for path, real in head["links"].items())
 
 
 # ------------------------------------------------------------------ JSON and back
@@ -219,7 +220,7 @@ _JOB_FIELDS = tuple(field.name for field in fields(Job))
 _TOP_FIELDS = tuple(
     field.name
     for field in fields(Workflow)
-    if field.name not in ("jobs", "sources", "variables", "needs")
+    if field.name not in ("jobs", "sources", "variables", "needs", "links")
 )
 
 
@@ -296,4 +297,5 @@ def _decoded(head: Any, first: bytes, lines: Iterable[bytes]) -> Workflow | None
         },
         variables=head["variables"],
         needs=tuple(head["needs"]),
+        links=head["links"],
     )

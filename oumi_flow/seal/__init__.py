@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any
 
-_LAYOUT = 6
+_LAYOUT = 7
 # Variables of ours say where files, locks and GPUs are to be found.
 _OURS = "OUMI_FLOW_"
 # Bytes that stand for a frame in the index of a seal: its checksum and its length.
@@ -224,6 +224,7 @@ def _holds(head: "dict[str, Any]", words: "Sequence[str]") -> bool:
         and all(name in environ for name in head["needs"])
         and all(environ.get(name) == value for name, value in head["variables"].items())
         and not any(map(_is_there, head["missing"]))
+        and all(os.path.realpath(at) == real for at, real in head["links"].items())
     )
 
 

@@ -33,6 +33,7 @@ class Proof:
         self.stamps: dict[str, Sequence[int]] = {}  # size, mtime, ctime, inode
         self.digests: dict[str, str] = {}  # of files of which nothing but the content counted
         self.missing: set[str] = set()
+        self.links: dict[str, str] = {}  # path -> where it really lies
         self.listings: dict[str, tuple[str, ...]] = {}  # folder -> all its names, sorted
         self.flags: Mapping[str, Any] = {}  # of the command line, by name, as they were parsed
         self.stream = ""  # see `stream_of`; "": no matter where the answer goes
@@ -96,6 +97,7 @@ def write(words: Sequence[str], workflow: str, proof: Proof, answer: str) -> Non
             "needs": proof.needs,
             "parts": len(range(0, len(proof.stamps), PART)),
             "missing": sorted(proof.missing),
+            "links": proof.links,
             "listings": proof.listings,
             "stream": proof.stream,
             "lock": proof.jobs.lock if proof.jobs is not None else "",

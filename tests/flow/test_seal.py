@@ -356,3 +356,36 @@ def test_the_seal_names_no_secret(small: Space) -> None:
     assert said(small)[1] == "sealed"
     del small.env["HF_TOKEN"]
     assert said(small)[1] == "worked out"
+
+
+@pytest.mark.parametrize("lost", ["", "*.seal", "*.json"])
+@pytest.mark.parametrize(
+    ("first", "second", "ran", "found"),
+    [("made", "other", ["b"], "2\n"), ("other", "made", ["a", "b"], "3\n")],
+)
+def test_a_link_into_what_a_job_makes_that_leads_elsewhere_is_noticed(
+    space: Space, lost: str, first: str, second: str, ran: list[str], found: str
+) -> None:
+    """Whose input it is, and so who runs before whom, hangs on where it leads."""
+    for folder in ("made", "other"):
+        space.write(f"{folder}/x", "2\n")
+    (space.root / "link").symlink_to(first)
+    space.workflow(
+        space.job(
+            "a", "[ ! -e made/x ] || sleep 0.5; cp s made/x", inputs=["s"], outputs=["made/x"]
+        ),
+        space.job("b", "cat link/x > b", inputs=["link/x"], outputs=["b"]),
+        space.job("c"),
+    )
+    space.write("s", "1\n")
+    assert space.run().code == 0
+    settle(space)
+    (space.root / "link").unlink()
+    (space.root / "link").symlink_to(second)
+    if second == "made":
+        space.write("s", "3\n")
+    if lost:
+        for path in Path(space.env["OUMI_FLOW_HOME"]).glob(f"cache/{lost}"):
+            path.unlink()
+    assert space.run().code == 0
+    assert (space.ran(), space.read("b")) == (ran, found)
