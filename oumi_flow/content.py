@@ -12,6 +12,7 @@ import time
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Any
 
 # A change within this time of the stamp could leave the stamp as it is: kernels date files by a
 # tick of up to 10 ms, coarse file systems (FAT, some network ones) by up to 2 s.
@@ -42,9 +43,19 @@ def digest_content(descriptor: int, size: int) -> str:
         if len(data) < SMALL:  # less than was asked for: to its end
             return str(blake3(data).hexdigest(16))
         os.lseek(descriptor, 0, os.SEEK_SET)
-    hasher = blake3(max_threads=blake3.AUTO) if size > _BIG else blake3()
+    if size > _BIG:
+        try:
+            return _digest_rest(descriptor, blake3(max_threads=blake3.AUTO), _CHUNK)
+        except BaseException as fault:
+            if type(fault).__name__ != "PanicException":  # the system gives it no threads
+                raise
+        os.lseek(descriptor, 0, os.SEEK_SET)
+    return _digest_rest(descriptor, blake3(), _CHUNK if size > _BIG else max(size + 1, 1 << 14))
+
+
+def _digest_rest(descriptor: int, hasher: Any, chunk: int) -> str:
     # Chunks, not a map: a file that is cut while it is mapped kills the process.
-    buffer = bytearray(_CHUNK if size > _BIG else max(size + 1, 1 << 14))
+    buffer = bytearray(chunk)
     view = memoryview(buffer)
     while True:
         count = os.readv(descriptor, [buffer])

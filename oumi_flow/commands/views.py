@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from oumi_flow.events import Event
 from oumi_flow.typed import TYPE_CHECKING, Any, Protocol
@@ -60,12 +60,14 @@ class View:
                 self._do(lambda drawer: drawer.tick(time.time()))
 
         thread = threading.Thread(target=tick, name="clock", daemon=True)
-        thread.start()
+        with suppress(RuntimeError):  # the system gives no more
+            thread.start()
         try:
             yield
         finally:
             over.set()
-            thread.join()
+            if thread.ident is not None:
+                thread.join()
 
     def _do(self, act: Callable[[Drawer], None]) -> None:
         with self._lock:

@@ -253,7 +253,7 @@ class Supervision:
                     there = {**env, b"PWD": os.getcwdb()}
                     return self._start(direct[0], there, output, copies)
                 finally:
-                    close_all(copies)
+                    close_all(copies)  # raises nothing, or what has started would start again
         return self._start(self.order["argv"], env, output, ())
 
     def _start(

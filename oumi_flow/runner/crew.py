@@ -36,13 +36,23 @@ class Crew:
         self._threads: list[threading.Thread] = []
 
     def submit(self, call: Callable[[], None]) -> None:
-        """Have it called soon. It must not raise. One thread only may submit."""
-        self._calls.put(call)
+        """Have it called soon; now, where the system gives no thread. It must not raise.
+
+        One thread only may submit.
+        """
         if len(self._threads) < self._size:  # to know who is free costs more than a few threads
             name = f"worker_{len(self._threads)}"
             thread = threading.Thread(target=self._work, name=name)
-            self._threads.append(thread)
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError:  # the system gives no more: those that are there do it all
+                self._size = len(self._threads)
+            else:
+                self._threads.append(thread)
+        if self._threads:
+            self._calls.put(call)
+        else:
+            call()
 
     def close(self) -> None:
         """Blocks until all calls have been made."""

@@ -10,6 +10,8 @@ from oumi_flow.executors.base import Handle
 from oumi_flow.model import JobState, Outcome, Step
 from oumi_flow.runner.terms import Ending, Lease, Prepared
 
+_LONGEST = 366 * 86400.0  # seconds between two attempts
+
 
 @dataclass(slots=True)
 class Live:
@@ -29,7 +31,12 @@ class Live:
     def pause(self) -> float:
         """Seconds to wait after this attempt before the next."""
         retry = self.step.job.retry
-        return float(retry.delay * retry.backoff ** (self.number - 1))
+        if not retry.delay:
+            return 0.0
+        try:
+            return min(_LONGEST, float(retry.delay * retry.backoff ** (self.number - 1)))
+        except OverflowError:
+            return _LONGEST
 
     def start_over(self) -> None:
         """Forget the attempt that was."""

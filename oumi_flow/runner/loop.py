@@ -198,6 +198,8 @@ class Loop:
             if state is _S.BLOCKED:
                 self._send_away(job, Ending(_S.CANCELLED, cause, "cancelled"))
                 self._tell(live.finished(job, state, cause))
+            elif self.states[job] is not state:  # what came of one before it has ended it
+                continue
             elif state is _S.READY and self._steps[job].decision is Decision.UP_TO_DATE:
                 # Told by the plan already.
                 self._send_away(job, _UNWANTED)
@@ -476,6 +478,8 @@ class Loop:
         self._kept_slots.refit()
         self._tell(Note(f"GPU {device} is lost; this run goes on without it", "warning"))
         for job in self._room.refit({name: step.job for name, step in self._steps.items()}):
+            if self.states[job].ended:  # by the end of one before it
+                continue
             request = self._leasing.request(self._steps[job].job)
             self._finish(job, _S.FAILED, impossible(request, self._leasing.gpus))
 

@@ -131,7 +131,8 @@ def _drive(
             for request in _requests(control):
                 if request.get("kind") == "cancel":
                     jobs = request.get("jobs")
-                    loop.cancel(jobs if isinstance(jobs, list) else None)
+                    names = jobs if isinstance(jobs, list) else None
+                    loop.cancel(names and [name for name in names if isinstance(name, str)])
                 elif request.get("kind") == "end":
                     loop.end(str(request.get("words", "")))
         loop.advance()
@@ -154,7 +155,9 @@ def _answer(call: Callable[[], Message], instead: Callable[[str], Message]) -> M
         return call()
     except (FlowError, OSError) as fault:
         return instead(words(fault))
-    except Exception as fault:  # noqa: BLE001 - one job's fault of ours must not end the others
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as fault:  # noqa: BLE001 - one job's fault of ours must not end the others
         return instead(f"internal error: {type(fault).__name__}: {fault}")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 
 from oumi_flow.dataclass import dataclass
 from oumi_flow.model import Progress, Step
@@ -45,8 +46,10 @@ class Watch:
             self._running[step.job.name] = _Followed(step, prepared, time.monotonic())
             self._latest.pop(step.job.name, None)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._watch, name="watch", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._watch, name="watch", daemon=True)
+                with suppress(RuntimeError):  # the system gives no more: without, until the next
+                    thread.start()
+                    self._thread = thread
             elif self._idle:
                 self._condition.notify()
 

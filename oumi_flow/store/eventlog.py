@@ -69,10 +69,14 @@ class EventLog:
 
 
 class Lines:
-    """The complete lines of a growing file, each once. A missing file has none yet."""
+    """The complete lines of a growing file, each once. A missing file has none yet.
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    `anew`: another file of that name is read from its beginning, and not on from where we were.
+    """
+
+    def __init__(self, path: str, *, anew: bool = False) -> None:
+        self._path, self._anew = path, anew
+        self._file: tuple[int, int] | None = None
         self._offset = 0
         self._rest = b""
 
@@ -86,6 +90,11 @@ class Lines:
         except OSError:
             return
         with file:
+            if self._anew:
+                seen = os.fstat(file.fileno())
+                if self._file != (seen.st_dev, seen.st_ino) or seen.st_size < self._offset:
+                    self._file = seen.st_dev, seen.st_ino
+                    self._offset, self._rest = 0, b""
             file.seek(self._offset)
             while block := file.read(_BLOCK):
                 self._offset += len(block)
@@ -144,7 +153,7 @@ class ControlReader:
     """Requests to a run, each told once."""
 
     def __init__(self, path: str) -> None:
-        self._lines = Lines(path)
+        self._lines = Lines(path, anew=True)  # its folder may be deleted, and made anew
 
     def poll(self) -> list[dict[str, Any]]:
         """The requests that came since the last call; what is no JSON object is left out."""

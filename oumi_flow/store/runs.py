@@ -63,9 +63,9 @@ def register_run(
     )
     # Command lines are nobody else's affair.
     Files(private=True).write_json(os.path.join(folder, f"{run_id}.json"), values_of(run))
-    names = sorted(name for name in os.listdir(folder) if name.endswith(".json"))
-    for name in names[:-KEPT]:
-        with suppress(OSError):
+    with suppress(OSError):
+        names = sorted(name for name in os.listdir(folder) if name.endswith(".json"))
+        for name in names[:-KEPT]:
             os.unlink(os.path.join(folder, name))
 
 

@@ -123,7 +123,7 @@ def open_lock(path: str) -> int:
 
 def _create_lock(path: str) -> None:
     """Appears with its final mode at once: others may open it the moment it has its name."""
-    draft = f"{path}.{os.getpid()}~"
+    draft = f"{path}.{os.urandom(8).hex()}~"  # pids are the same in many a container
     fd = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         os.fchmod(fd, 0o666)
@@ -170,8 +170,8 @@ def read_holder(path: str, index: int, token: str = "") -> Holder | None:
             since=float(data.get("since", 0.0)),
             token=token,
         )
-    except (OSError, ValueError, TypeError, AttributeError):
-        return Holder(index, token=token)
+    except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
+        return Holder(index, token=token)  # anybody may have written there
     finally:
         os.close(fd)
 

@@ -225,11 +225,11 @@ def _parsed(name: str, text: bytes) -> Ticket | None:
             return None
         data = json.loads(rest)
         needs = tuple((int(count), tuple(map(_token, group))) for count, group in data["needs"])
-        if not needs or any(count < 1 for count, _ in needs):
+        if not needs or any(not 1 <= count <= len(group) for count, group in needs):
             return None
         who = [str(data.get(key, "")) for key in ("run", "user", "job")]
         return Ticket(needs, bool(data.get("auto", True)), who[0], who[1], who[2], name)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None
 
 

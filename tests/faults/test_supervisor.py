@@ -28,7 +28,7 @@ from oumi_flow.executors.base import TOKEN_VARIABLE, Attempt, Exit, Handle, Warm
 from oumi_flow.executors.handles import is_alive, read_exit, recorded
 from oumi_flow.executors.leftovers import stop_leftovers
 from oumi_flow.executors.local import LocalExecutor
-from oumi_flow.executors.spawn import spawn
+from oumi_flow.executors.spawn import close_all, spawn
 from oumi_flow.executors.state_dir import to_text
 from oumi_flow.verbs import without_shell
 from tests.flow.conftest import delete
@@ -256,6 +256,19 @@ def test_who_waits_at_the_other_end_of_a_pipe_meets_the_job_alone(
         peer.join(60)
         for fd in (let_go, *opened):
             os.close(fd)
+
+
+def test_closing_our_copy_of_a_file_never_raises() -> None:
+    """A disk may fail just then; whoever took that for a start that failed would start twice."""
+    file = os.open(os.devnull, os.O_WRONLY)
+    os.close(file)
+    last = os.open(os.devnull, os.O_WRONLY)
+    while last <= file:
+        last = os.dup(last)
+    os.close(file)
+    close_all([(file, 1), (last, 2)])
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(last)
 
 
 def test_the_shell_is_started_only_for_what_it_is_needed_for(space: Space) -> None:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -173,6 +174,36 @@ def test_coarse_times_need_two_seconds() -> None:
 def test_a_modification_time_in_the_future_does_not_keep_a_file_unsettled() -> None:
     now = 1_700_000_000_123_456_789
     assert is_settled(Stamp(1, now + 10**15, now - 10**9, 1), now)
+
+
+def test_a_large_file_is_digested_where_the_system_gives_no_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import blake3
+
+    class PanicException(BaseException):
+        pass
+
+    real = blake3.blake3
+
+    class Hasher:
+        AUTO = real.AUTO
+
+        def __new__(cls, *data: bytes, **how: int) -> Any:
+            return object.__new__(cls) if how else real(*data)
+
+        def update(self, _: object) -> None:
+            raise PanicException("cannot spawn the pool")
+
+    write("a", "x" * (5 << 20))
+    descriptor = os.open("a", os.O_RDONLY)
+    try:
+        digest = digest_content(descriptor, 5 << 20)
+        monkeypatch.setattr(blake3, "blake3", Hasher)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        assert digest_content(descriptor, 5 << 20) == digest
+    finally:
+        os.close(descriptor)
 
 
 def test_a_file_that_moves_while_it_is_read_is_not_settled(

@@ -662,6 +662,15 @@ def test_a_retry_waits_longer_each_time_and_holds_nothing_meanwhile() -> None:
     assert bench.loop.over
 
 
+@pytest.mark.parametrize("pauses", [(0.0, 0.0, 0.0), (1.0, 366 * 86400.0, 366 * 86400.0)])
+def test_however_many_retries_the_pause_is_a_number(pauses: tuple[float, ...]) -> None:
+    bench = Bench(job("a", retry=Retry(9, delay=pauses[0], backoff=1e200))).settle()
+    for pause in pauses:
+        bench.end("a", 1)
+        assert bench.of(JobRetrying)[-1].delay == pause
+        bench.tick(pause)
+
+
 def test_a_usage_error_is_not_retried() -> None:
     bench = Bench(job("a", retry=Retry(3))).settle()
     bench.outcomes["a"] = Outcome(S.FAILED, "exit 2", 2, retryable=False)
@@ -844,6 +853,41 @@ def test_a_lost_gpu_is_set_aside_and_the_retry_goes_elsewhere() -> None:
     bench.end("a")
     assert bench.causes()["c"] == "needs 2 GPUs, and this run has 1"
     assert bench.loop.over
+
+
+def test_with_fail_fast_a_lost_gpu_fails_one_and_ends_the_others() -> None:
+    only = GpuRequest(1, (0,))
+    bench = Bench(
+        job("a", gpu=only, priority=9),
+        job("b", gpu=only),
+        job("c", gpu=only),
+        gpus=2,
+        fail_fast=True,
+    ).settle()
+    bench.outcomes["a"] = Outcome(S.FAILED, "GPU 0 is lost", 1, lost_gpu=0)
+    bench.end("a", 1)
+    assert bench.loop.over
+    causes = bench.causes()
+    assert causes["b"] == "needs GPU 0, and this run has 1"
+    assert causes["c"] == "b failed (--fail-fast)"
+
+
+def test_with_fail_fast_one_that_cannot_run_ends_those_that_became_ready_with_it() -> None:
+    bench = Bench(
+        job("a", gpu=GpuRequest(1), retry=Retry(1, delay=1000)),
+        job("u"),
+        job("b", "u", gpu=GpuRequest(1, (0,))),
+        job("c", "u"),
+        gpus=2,
+        fail_fast=True,
+    ).settle()
+    bench.outcomes["a"] = Outcome(S.FAILED, "GPU 0 is lost", 1, lost_gpu=0)
+    bench.end("a", 1)
+    assert bench.state("a") is S.RETRYING
+    bench.end("u")
+    assert bench.loop.over
+    assert bench.causes()["b"] == "needs GPU 0, and this run has 1"
+    assert bench.causes()["c"] == "b failed (--fail-fast)"
 
 
 def test_gpu_seconds_add_up_over_attempts() -> None:

@@ -303,6 +303,51 @@ def test_control_that_cannot_be_read_is_no_reason_to_stop() -> None:
     assert one.go().state == "done"
 
 
+def test_control_that_says_nonsense_is_passed_over() -> None:
+    one = Run(shell("a"), executor=InProcess(), control_every=0.0)
+    wishes: list[dict[str, Any]] = [{"kind": "cancel", "jobs": [["a"], 1]}, {"kind": ["cancel"]}]
+    one._control = lambda: wishes  # type: ignore[method-assign]
+    assert one.go().state == "done"
+
+
+@pytest.mark.parametrize("most", [0, 1])
+def test_where_the_system_gives_no_more_threads_all_is_done_with_those_there_are(
+    monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    real = threading.Thread.start
+    there: list[threading.Thread] = []
+
+    def start(thread: threading.Thread) -> None:
+        if len(there) >= most:
+            raise RuntimeError("can't start new thread")
+        there.append(thread)
+        real(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    crew, called = Crew(4), []
+    for number in range(9):
+        crew.submit(lambda number=number: called.append(number))  # type: ignore[misc]
+    crew.close()
+    assert called == list(range(9))
+    one = Run(*(shell(name, "true") for name in "abc"), executor=InProcess())
+    assert one.go().counts == {"done": 3}
+
+
+def test_a_fault_that_is_no_exception_is_the_jobs_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a library in another language may raise it."""
+
+    class PanicError(BaseException):
+        pass
+
+    def panics(*_: object) -> None:
+        raise PanicError("no threads")
+
+    monkeypatch.setattr("oumi_flow.staleness.observe_inputs", panics)
+    one = Run(shell("a"), executor=InProcess())
+    assert one.go().state == "failed"
+    assert "no threads" in one.causes()["a"]
+
+
 def test_a_refusal_is_a_failure_and_an_unknown_answer_counts_as_running() -> None:
     executor = InProcess()
     executor.answer = lambda a: (

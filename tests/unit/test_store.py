@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -773,6 +774,19 @@ def test_requests_are_told_once_and_torn_ones_skipped() -> None:
     assert reader.poll() == [{"kind": "cancel", "jobs": ["a"]}]
     with open(store.paths.control("r"), "ab") as file:
         file.write(b'{"kind": "can')
+    assert reader.poll() == []
+    store.request("r", {"kind": "cancel"})
+    assert reader.poll() == [{"kind": "cancel"}]
+    assert reader.poll() == []
+
+
+def test_a_request_to_a_run_whose_folder_was_deleted_is_heard() -> None:
+    """The file is made anew then, and is shorter than what was read of the one before."""
+    store = Store("out")
+    reader = store.control("r")
+    store.request("r", {"kind": "cancel", "jobs": ["one of a long name", "and another"]})
+    assert len(reader.poll()) == 1
+    shutil.rmtree("out")
     assert reader.poll() == []
     store.request("r", {"kind": "cancel"})
     assert reader.poll() == [{"kind": "cancel"}]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import stat
@@ -264,10 +265,13 @@ def test_who_holds_a_token_can_be_read_by_others(host: Host) -> None:
     assert other.waiting_for(GpuRequest(1, (1,))) == ""
 
 
-def test_a_holder_that_wrote_garbage_still_holds(host: Host) -> None:
+@pytest.mark.parametrize(
+    "garbage", [b"\0{[", b'{"since": 1' + b"0" * 400 + b"}", b"[" * 4096, b'{"since": "x"}']
+)
+def test_a_holder_that_wrote_garbage_still_holds(host: Host, garbage: bytes) -> None:
     lease = host.lease(host.pool(some(1)))
     os.ftruncate(lease.descriptors[0], 0)
-    os.pwrite(lease.descriptors[0], b"\0{[", 0)
+    os.pwrite(lease.descriptors[0], garbage, 0)
     assert host.pool(some(1)).waiting_for(ANY) == "GPU 0: held by another run"
 
 
@@ -497,6 +501,25 @@ def test_a_try_that_takes_long_costs_nobody_his_place(
     assert [ticket.run for ticket in holder.waiting()] == ["first", "second"]
 
 
+@pytest.mark.parametrize("count", ["Infinity", "1" + "0" * 400, "2", "NaN"])
+def test_a_ticket_that_asks_for_what_cannot_be_is_none(host: Host, count: str) -> None:
+    """Anybody may write tickets."""
+    holder, waits = host.pool(some(1), "holder"), host.pool(some(1), "waits")
+    lease = host.lease(holder)
+    assert waits.try_lease(NARROW, waited=1.0) is None
+    (ticket,) = (host.root / "locks").glob("*/queue/[0-9]*")
+    text = ticket.read_text()
+    wrong = ticket.with_name(ticket.name[:-8] + "00000000")
+    wrong.write_text(text.replace("[[1,", f"[[{count},"))
+    assert wrong.read_text() != text
+    with open(wrong) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert [each.run for each in holder.waiting()] == ["waits"]
+        assert waits.try_lease(NARROW, waited=1.0) is None
+        lease.close()
+        host.lease(waits, NARROW, waited=1.0).close()
+
+
 def test_a_request_that_is_given_up_leaves_the_line(host: Host) -> None:
     lease = host.lease(host.pool(some(1)))
     pool, other = host.pool(some(1), "run-2"), host.pool(some(1), "run-3")
@@ -520,6 +543,15 @@ def test_inside_a_run_one_that_waits_for_long_is_not_overtaken_by_those_behind(h
 
 
 # the folder
+
+
+def test_what_a_killed_process_left_in_the_folder_of_locks_is_in_nobodys_way(host: Host) -> None:
+    """In another container its pid may be ours."""
+    pool = host.pool([Gpu(0, "GPU-a")])
+    host.lease(pool).close()
+    (boot,) = (host.root / "locks").iterdir()
+    (boot / f"gpu-GPU-b.lock.{os.getpid()}~").touch()
+    host.lease(host.pool([Gpu(1, "GPU-b")])).close()
 
 
 def test_everybody_may_use_the_folder_and_its_locks(host: Host) -> None:
