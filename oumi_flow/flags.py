@@ -268,7 +268,7 @@ COMMANDS: dict[str, Command] = {
         ["oumi-flow cancel workflow.yaml", "oumi-flow cancel workflow.yaml train-3e-4"],
     ),
     "resume": Command(
-        "run again what an earlier run was asked for, with its flags",
+        "run again what an earlier run was asked for, with its flags but for --force",
         "control:resume",
         [Arg("run", metavar="RUN", nargs="?", help="a run id; without it the newest run")],
         ["oumi-flow resume", "oumi-flow resume 20260103-112000-a1b2"],
@@ -302,7 +302,7 @@ COMMANDS: dict[str, Command] = {
         ],
         [
             "oumi-flow report workflow.yaml",
-            "oumi-flow report workflow.yaml -o reports/sweep.html",
+            "oumi-flow report workflow.yaml -o sweep.html",
             "oumi-flow report 20260103-112000-a1b2 -o - > friday.html",
         ],
     ),

@@ -9,7 +9,7 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 
-from oumi_flow.errors import FlowError
+from oumi_flow.errors import BAD_WORKFLOW, FlowError
 from oumi_flow.model import EMPTY, Past, Progress, Stamp, Workflow
 from oumi_flow.store.files import Files, parse, read_json, to_json, told
 from oumi_flow.store.paths import STATE, Paths
@@ -256,11 +256,12 @@ class Store(Traces):
         return ControlReader(self.paths.control(run_id))
 
     def runs(self) -> list[str]:
-        """Ids of the runs that told events here, newest first."""
-        try:
-            names = os.listdir(self.paths.runs)
-        except OSError:
-            return []
+        """Ids of the runs that told events here, newest first. Raises FlowError."""
+        with told(self.paths.runs, "read", BAD_WORKFLOW):
+            try:
+                names = os.listdir(self.paths.runs)
+            except (FileNotFoundError, NotADirectoryError):
+                return []
         return sorted((n for n in names if os.path.exists(self.paths.events(n))), reverse=True)
 
     def latest_run(self) -> str | None:

@@ -900,3 +900,27 @@ def test_the_screen_runs_again_what_failed_once_that_run_has_let_go(
     assert (f"pid {os.getpid()}" in said) is not lets_go, said
     wait_for(lambda: store.holder() is None, "it has ended")
     assert space.ran() == ["job"] * (2 if lets_go else 1)
+
+
+def test_a_detached_run_whose_id_cannot_be_written_is_told_on_stderr(space: Space) -> None:
+    space.workflow(space.job("a"))
+    words = [sys.executable, "-m", "oumi_flow", "run", "workflow.yaml", "--detach"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            words, cwd=space.root, env=space.env, stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    (run,) = run_ids(space)
+    assert done.returncode == 4
+    assert f"run {run} has started; its id cannot be written" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["status", "errors", "report", "cancel"])
+def test_state_that_cannot_be_read_is_not_told_as_missing(space: Space, command: str) -> None:
+    space.workflow(space.job("a"))
+    assert space.run().code == 0
+    runs = space.root / "out/.oumi-flow/runs"
+    shutil.rmtree(runs)
+    runs.symlink_to("runs")  # whoever is root reads everything else
+    said = space.command(command, "workflow.yaml")
+    assert said.code == 2
+    assert "out/.oumi-flow/runs: cannot read" in said.err

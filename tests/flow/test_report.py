@@ -179,12 +179,15 @@ def test_where_it_is_written(space: Space, tmp_path: Path) -> None:
         ("no/such/page.html", "there is no folder"),
         ("data.txt/page.html", "there is no folder"),
         ("/proc/page.html", "-o /proc/page.html: cannot write"),
+        ("workflow.yaml", "-o workflow.yaml: that is the workflow file"),
     ],
 )
 def test_a_place_where_no_page_can_be_is_refused(space: Space, path: str, words: str) -> None:
     space.write("data.txt", "x")
     space.workflow(space.job("a"))
+    before = space.read("workflow.yaml")
     assert run(space) == 0
     said = space.command("report", "workflow.yaml", "-o", path)
     assert said.code == 2
     assert words in said.err
+    assert space.read("workflow.yaml") == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,17 @@ def test_nothing_is_written_where_a_file_is_there(tmp_path: Path) -> None:
         templates.write("minimal", str(tmp_path))
     assert (tmp_path / "configs" / "train.yaml").read_text() == "mine\n"
     assert not (tmp_path / "workflow.yaml").exists()
+
+
+def test_what_cannot_be_written_whole_leaves_nothing_in_the_way_of_the_next_try(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "configs").write_text("a file where a folder is needed")
+    with pytest.raises(FlowError, match="cannot write"):
+        templates.write("minimal", str(tmp_path))
+    assert os.listdir(tmp_path) == ["configs"]
+    (tmp_path / "configs").unlink()
+    assert len(templates.write("minimal", str(tmp_path))) > 1
 
 
 def test_a_slip_of_the_pen_is_answered_with_the_nearest_name() -> None:
