@@ -48,6 +48,7 @@ from oumi_flow.verbs import VerbSpec
 
 # Instead of its build key, of an attempt that is about to move away what one of another key left.
 _OTHER = "other"
+_LONG_AGO = 1.0  # unix seconds
 
 
 class Work:
@@ -421,11 +422,13 @@ class Work:
     def _result(self, job: Job, prepared: Prepared, exit: Exit) -> Trace | str:
         """The trace of what was made, or words for what is missing."""
         spec = verbs.verb(job.verb)
-        missing = verbs.done(spec, job, job.place, prepared.began)
+        # What was empty as it began is all its own, whatever clocks have done meanwhile.
+        since = _LONG_AGO if resume.in_its_folder(job) else prepared.began
+        missing = verbs.done(spec, job, job.place, since)
         if missing:
             return missing
         if spec.publishes:
-            verbs.publish_results(job.place, prepared.began)
+            verbs.publish_results(job.place, since)
         outputs = staleness.observe_outputs(job, self._disk)
         for out in job.outputs:
             if outputs[out.key].kind == "missing" or _is_empty_glob(outputs[out.key]):
@@ -448,7 +451,7 @@ class Work:
             attempt=prepared.attempt.number,
             changed_while_ran=moved,
             gpus=prepared.gpus,
-            metrics=metrics.final(job, prepared.began),
+            metrics=metrics.final(job, since),
             versions=versions,
         )
 

@@ -772,3 +772,16 @@ def test_a_fault_while_watching_hurts_nobody(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_past_is_part_of_the_step() -> None:
     assert Step(shell("a"), Decision.RUN).past == Past()
+
+
+@pytest.mark.parametrize(("place", "state"), [("", JobState.DONE), ("mine", JobState.FAILED)])
+def test_in_a_folder_that_was_empty_results_count_whatever_the_clock_did(
+    place: str, state: JobState
+) -> None:
+    """In one of the user's own they are told from earlier ones by their age alone."""
+    hand = Hand(oumi("e", "evaluate", place=place))
+    prepared = hand.start("e")
+    result = f"{place or 'out/e'}/oumi_0/task_result.json"
+    write(result, json.dumps({"results": {"mmlu": {"acc": 0.5}}}))
+    os.utime(result, (prepared.began - 3600,) * 2)
+    assert hand.end("e", prepared).state is state
