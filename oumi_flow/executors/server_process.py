@@ -29,6 +29,8 @@ from oumi_flow.sockets import send_fds, socket, stream
 
 _SEND_TIMEOUT = 30.0  # seconds for a server that does not read; it is dead or stopped then
 _MOST_COPIED = 1 << 26  # bytes of memory of a runner that is forked
+# Of a message with descriptors, when the system has too many on their way, or too little memory.
+_TOO_MUCH = (errno.ETOOMANYREFS, errno.ENOBUFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 _KEPT_VARIABLES = ("PATH", "TMPDIR", TOKEN_VARIABLE)  # the server needs no secrets
 
 
@@ -82,7 +84,11 @@ class ServerProcess:
             raise NoSocketError(error.strerror) from error
         with contextlib.closing(channel):
             line = b"%b %d %b\n" % (token.encode(), len(descriptors) + 1, order)
-            self._send(line, (channel.fileno(), *descriptors))
+            try:
+                self._send(line, (channel.fileno(), *descriptors))
+            except NoSocketError:
+                self.company.gone(token)
+                raise
 
     def cancel(self, token: str, now: bool) -> None:
         """Have whoever looks after that attempt asked to stop it. Raises OSError as `start`."""
@@ -90,10 +96,15 @@ class ServerProcess:
             self._send(line_of({"cancel": name, "now": now}))
 
     def _send(self, line: bytes, descriptors: Sequence[int] = ()) -> None:
-        line, self._first = self._first + line, b""
-        sent = 0
+        line, sent = self._first + line, 0
         if descriptors:
-            sent = send_fds(self.orders, line, descriptors)
+            try:
+                sent = send_fds(self.orders, line, descriptors)
+            except OSError as error:
+                if error.errno in _TOO_MUCH:  # nothing has gone, and the next one may
+                    raise NoSocketError(error.strerror) from error
+                raise
+        self._first = b""
         self.orders.sendall(line[sent:])
 
     def is_gone(self) -> bool:

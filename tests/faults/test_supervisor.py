@@ -7,6 +7,7 @@ with a deadline that only a broken build reaches.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import secrets
@@ -23,13 +24,14 @@ from typing import Any, TypeVar
 
 import pytest
 
-from oumi_flow.executors import processes
-from oumi_flow.executors.base import TOKEN_VARIABLE, Attempt, Exit, Handle, Warmth
+from oumi_flow.executors import processes, server_process
+from oumi_flow.executors.base import TOKEN_VARIABLE, Attempt, Exit, Handle, Rejected, Warmth
 from oumi_flow.executors.handles import is_alive, read_exit, recorded
 from oumi_flow.executors.leftovers import stop_leftovers
 from oumi_flow.executors.local import LocalExecutor
 from oumi_flow.executors.spawn import close_all, spawn
 from oumi_flow.executors.state_dir import to_text
+from oumi_flow.sockets import send_fds
 from oumi_flow.verbs import without_shell
 from tests.flow.conftest import delete
 
@@ -871,6 +873,29 @@ def test_a_server_that_could_not_import_says_why_though_it_has_gone_before(space
     end = space.end(space.bash("a", "exit 0", warmth=warmth))
     assert end.code == 0
     assert "no_module_of_that_name" in end.cold
+
+
+def test_an_order_that_the_system_does_not_carry_is_refused_and_costs_no_server(
+    space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse = True
+
+    def send(to: Any, data: bytes, descriptors: Any, flags: int = 0) -> int:
+        if refuse:
+            raise OSError(errno.ETOOMANYREFS, os.strerror(errno.ETOOMANYREFS))
+        return send_fds(to, data, descriptors, flags)
+
+    monkeypatch.setattr(server_process, "send_fds", send)
+    space.executor.prepare()
+    server = space.executor._server
+    assert server is not None
+    (answer,) = space.executor.submit([space.attempt("a", ["touch", "ran"])])
+    assert isinstance(answer, Rejected)
+    assert answer.message.startswith("could not start its supervisor: Too many references")
+    refuse = False
+    assert space.end(space.bash("b", "exit 0")).code == 0
+    assert space.executor._server is server
+    assert not (space.root / "ran").exists()
 
 
 def test_a_server_killed_with_orders_unread_starts_none_of_them(space: Space) -> None:
