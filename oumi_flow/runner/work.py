@@ -181,12 +181,12 @@ class Work:
         goes_on = before is not None and resume.may_continue(before, build_key)
         if before is not None and goes_on:
             opened = replace(opened, since=before.since or before.started)
-        self._opened[job.name] = opened
         # In this order: at no instant is there a marker whose outputs may be changing, nor a job
         # without a marker of which nothing is known, nor what another build left under our key.
         cleared = spec.is_shell or goes_on
         partial = goes_on or (not (spec.is_shell or fresh) and self._store.is_partial(job.name))
         intent = opened if cleared else replace(opened, build_key=_OTHER if partial else "")
+        self._opened[job.name] = intent
         self._store.write_attempt(job.name, intent, first=fresh)
         notes: tuple[str, ...] = ()
         if number == 1 and not fresh:
@@ -200,6 +200,7 @@ class Work:
         if aside and number == 1 and step.past == Past():  # nobody's of ours
             notes = (*notes, f"what lay in {job.folder} before is in {aside} now")
         if not cleared:
+            self._opened[job.name] = opened
             self._store.write_attempt(job.name, opened)
         self._make_parents(job)
         if not fresh:

@@ -552,6 +552,28 @@ def test_failures_cost_no_result_also_if_killed_while_one_is_moved(
     assert Path("out/t/.oumi-flow/old/model.safetensors").read_text() == "worse"
 
 
+def test_an_attempt_that_could_not_clear_its_folder_leaves_nothing_to_go_on_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What lies there is another build's still."""
+    interrupted_training()
+    other = oumi("t", "train", settings={"training.learning_rate": 0.1})
+    hand = Hand(other, run="R2")
+
+    def fails(*_: object) -> str:
+        raise FlowError("no space")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(hand.store), "set_aside", fails)
+        with pytest.raises(FlowError, match="no space"):
+            hand.start("t")
+        hand.work.drop(hand.step("t"), Ending(JobState.FAILED, "no space", "failed"))
+    assert hand.attempt("t").state == "failed"
+    again = Hand(other, run="R3")
+    assert again.start("t").detail == ""
+    assert os.path.isdir("out/t/.oumi-flow/old/checkpoint-10")
+
+
 def test_what_nobody_of_us_made_is_moved_with_a_word() -> None:
     write("out/t/notes.txt", "mine")
     hand = Hand(oumi("t", "train"))
