@@ -46,6 +46,9 @@ def status(options: argparse.Namespace) -> int:
         record["jobs"] = [_job_record(board, name, now) for name in names]
         _print_json(record)
         return OK
+    if board.started is None and found.store.holder() is None:
+        print(f"run {found.run_id} ended before it could tell anything; run it again")
+        return OK
     ask = found.store.read_progress
     print(jobs_table(board, theme, now, ask, running=options.running))
     return OK

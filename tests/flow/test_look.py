@@ -902,6 +902,16 @@ def test_the_screen_runs_again_what_failed_once_that_run_has_let_go(
     assert space.ran() == ["job"] * (2 if lets_go else 1)
 
 
+def test_a_run_that_could_tell_nothing_is_not_one_that_starts(space: Space) -> None:
+    """As one on a full disk."""
+    space.workflow(space.job("a"))
+    assert space.run().code == 0
+    space.write("out/.oumi-flow/runs/29990101-000000-aaaa/events.jsonl", "")
+    said = space.command("status", "workflow.yaml")
+    words = "run 29990101-000000-aaaa ended before it could tell anything; run it again\n"
+    assert (said.code, said.out) == (0, words)
+
+
 def test_a_detached_run_whose_id_cannot_be_written_is_told_on_stderr(space: Space) -> None:
     space.workflow(space.job("a"))
     words = [sys.executable, "-m", "oumi_flow", "run", "workflow.yaml", "--detach"]
