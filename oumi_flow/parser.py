@@ -54,10 +54,12 @@ def _usage_error(command: Command, message: str, name: str) -> FlowError:
     elif said.startswith("argument "):
         flag = said.removeprefix("argument ")
         message = f"{flag}: {rest}"
+        if rest.startswith("ignored explicit argument"):
+            message = f"{flag} takes no value, got {_quoted(rest)}"
         arg = next((a for a in command.args if flag in ("/".join(a.names), *a.names)), None)
         choices = arg.settings.get("choices", ()) if arg is not None else ()
         if choices:
-            got = rest.partition("'")[2].partition("'")[0]
+            got = _quoted(rest)
             message = f"{flag}: expected {' | '.join(choices)}, got {got}"
             hint = did_you_mean(got, choices)
             if hint:
@@ -71,6 +73,10 @@ def _usage_error(command: Command, message: str, name: str) -> FlowError:
         if hint:
             return FlowError(f"{PROG} {name}: {message}", hint=hint)
     return FlowError(f"{PROG} {name}: {message}", hint=f"`{PROG} {name} --help` shows how")
+
+
+def _quoted(text: str) -> str:
+    return text.partition("'")[2].partition("'")[0]
 
 
 def _is_needed(arg: Arg) -> bool:

@@ -192,6 +192,11 @@ def resume(options: argparse.Namespace) -> int:
         if not runs:
             raise FlowError("no run of yours is known", hint="`oumi-flow run FILE` starts one")
         run = runs[0]
+    elif os.path.isfile(options.run):
+        raise FlowError(
+            f"{options.run}: a workflow file, expected a run id",
+            hint=f"`oumi-flow run {options.run}` goes on with it",
+        )
     else:
         run = find_run(options.run)
     if not os.path.isdir(run.base):

@@ -301,7 +301,7 @@ class Workshop:
             here = os.listdir(folder or ".")
         except OSError:
             return f"no folder {folder}" if folder else ""
-        near = did_you_mean(name, here)
+        near = did_you_mean(name, [each for each in here if each != name])
         return near and f'did you mean "{os.path.join(folder, near[14:-2])}"?'
 
     def _merge(self, making: Making) -> None:

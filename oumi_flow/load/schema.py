@@ -212,9 +212,9 @@ def _type(compiler: _Compiler, schema: Mapping[str, Json]) -> Check:
 
 def _type_hint(names: list[str], node: Node) -> str:
     value = node.value
-    if "string" in names and not isinstance(value, (dict, list)):
+    if "string" in names and not isinstance(value, (dict, list, str)):
         return f'quote it: "{node.text}"' if node.text else 'an empty text is written ""'
-    if "array" in names and isinstance(value, str):
+    if "array" in names and isinstance(value, str) and value:
         return f"a list is written [{node.text}]" if len(node.text) <= 40 else ""
     if "boolean" in names and node.text.lower() in ("yes", "no", "on", "off", "y", "n"):
         return "write true or false"

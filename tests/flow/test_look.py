@@ -934,3 +934,26 @@ def test_state_that_cannot_be_read_is_not_told_as_missing(space: Space, command:
     said = space.command(command, "workflow.yaml")
     assert said.code == 2
     assert "out/.oumi-flow/runs: cannot read" in said.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["resume", "workflow.yaml"], "workflow.yaml: a workflow file, expected a run id"),
+        (["run", "workflow.yaml", "-n", "--detach=yes"], "--detach takes no value, got yes"),
+    ],
+)
+def test_words_in_a_place_that_is_not_theirs(space: Space, words: list[str], said: str) -> None:
+    space.workflow(space.job("a"))
+    result = space.command(*words)
+    assert (result.code, said in result.err) == (2, True), result.err
+
+
+@pytest.mark.parametrize("field", ["timeout: 3 weeks", "retry_delay: soon", 'run: ""'])
+def test_no_advice_is_given_that_cannot_help(space: Space, field: str) -> None:
+    run = "" if field.startswith("run") else "run: echo, "
+    space.write("workflow.yaml", f"name: w\njobs: [{{name: a, verb: shell, {run}{field}}}]\n")
+    result = space.command("validate", "workflow.yaml")
+    assert result.code == 2
+    assert "expected" in result.err
+    assert " = " not in result.err
