@@ -181,7 +181,12 @@ def _jobs_below(opened: Opened, doomed: Sequence[str]) -> list[str]:
 def _refuse_living(store: Store, names: Iterable[str], file: str) -> None:
     """Raise Locked for a job whose process outlived its run: only its records lead to it."""
     from oumi_flow.errors import Locked
-    from oumi_flow.executors.handles import is_alive, read_exit, recorded
+    from oumi_flow.executors.handles import (
+        is_alive,
+        read_exit,
+        recorded,
+        refuse_living_elsewhere,
+    )
 
     for name in names:
         attempt = store.read_attempt(name)
@@ -195,6 +200,7 @@ def _refuse_living(store: Store, names: Iterable[str], file: str) -> None:
                 f'job "{name}" of a lost run still runs (supervisor pid {handle.pid})',
                 hint=f"`oumi-flow run {file}` takes it over, `oumi-flow cancel {file}` stops it",
             )
+        refuse_living_elsewhere(handle)
 
 
 def _outermost(paths: Sequence[str]) -> list[str]:

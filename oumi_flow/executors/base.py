@@ -205,7 +205,8 @@ class Executor(Protocol):
         """Attempts of earlier runs that are alive now, from the `attempt.json` of these folders.
 
         Only the run that holds the output folder may call it: a start that was intended but not
-        recorded yet is made impossible, so that nothing starts behind the caller's back.
+        recorded yet is made impossible, so that nothing starts behind the caller's back. Raises
+        Locked for one that is alive where it cannot be reached from here.
         """
 
     def living(self, folder: str) -> list[Handle]:

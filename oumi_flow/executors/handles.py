@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from oumi_flow import identity
 from oumi_flow.executors import processes
 from oumi_flow.executors.base import Exit, Handle
 from oumi_flow.executors.processes import boot_id
@@ -36,6 +37,29 @@ def is_alive(handle: Handle) -> bool:
     That may look after another attempt by now, if it is recorded how this one ended.
     """
     return handle.boot_id == boot_id() and processes.is_alive(handle.pid, handle.start_ticks)
+
+
+def refuse_living_elsewhere(handle: Handle) -> None:
+    """Raise Locked if its supervisor runs on another host: it holds its record locked."""
+    if handle.host in ("", identity.host()):
+        return
+    try:
+        state = StateDir(handle.state_dir)
+    except OSError:
+        return
+    try:
+        if not state.is_held():
+            return
+    finally:
+        state.close()
+    from oumi_flow.errors import Locked
+
+    where = f"{handle.host} (supervisor pid {handle.pid})"
+    raise Locked(
+        f'job "{handle.job}" of a lost run still runs on {where}',
+        hint="give the command there; "
+        f"if that machine is gone for good, remove {handle.state_dir}/attempt.json",
+    )
 
 
 def living(folder: str) -> list[Handle]:

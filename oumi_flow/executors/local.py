@@ -34,6 +34,7 @@ from oumi_flow.executors.handles import (
     living,
     open_attempt,
     read_exit,
+    refuse_living_elsewhere,
     settled,
 )
 from oumi_flow.executors.leftovers import stop_bereft, stop_leftovers
@@ -359,7 +360,8 @@ class LocalExecutor:
         """As base.Executor. Also stops what is left of jobs whose supervisor was killed.
 
         Those get SIGTERM, and SIGKILL after `grace` seconds; it blocks as long. They are not in
-        the result: an attempt without an end whose supervisor is gone was interrupted.
+        the result: an attempt without an end whose supervisor is gone was interrupted. Raises
+        Locked, and stops nothing, where one lives on another host: nobody here can see to it.
         """
         alive: list[Handle] = []
         headless: list[Handle] = []
@@ -372,8 +374,10 @@ class LocalExecutor:
             if is_alive(handle):
                 alive.append(handle)
             # Once more, as it may have ended between these two looks.
-            elif read_exit(state_dir, handle.token) is None and handle.boot_id == boot_id():
-                headless.append(handle)
+            elif read_exit(state_dir, handle.token) is None:
+                refuse_living_elsewhere(handle)
+                if handle.boot_id == boot_id():
+                    headless.append(handle)
         stop_leftovers(headless, grace)
         return alive
 

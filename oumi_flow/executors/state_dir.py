@@ -1,7 +1,9 @@
 """A job's folder of state files: what an attempt is, who looks after it, how it ended.
 
 All of that is in attempt.json, which runner and supervisors change; who of them may, they settle by
-a lock on the folder. Knows what makes an attempt startable, not what the rest of the file says.
+a lock on the folder. A supervisor holds attempt.json itself locked while it looks after it: that
+shows to those who cannot see its process, on another host or in another container. Knows what makes
+an attempt startable, not what the rest of the file says.
 """
 
 from __future__ import annotations
@@ -45,9 +47,13 @@ class StateDir:
         self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self.mode = 0o666
         self._claimed: tuple[int, int] | None = None  # inode and size of attempt.json since then
+        self._held = -1  # attempt.json, locked
 
     def close(self) -> None:
         os.close(self.fd)
+        if self._held >= 0:
+            with contextlib.suppress(OSError):
+                os.close(self._held)
 
     def lock(self) -> None:
         """Held until `unlock` or `close`; waits. Does nothing where folders cannot be locked."""
@@ -95,11 +101,15 @@ class StateDir:
             os.rename(draft, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
 
     def claim(self, token: str, handle: dict[str, Any]) -> None:
-        """Record in attempt.json who looks after it. Raises Refused when that is not ours to do."""
+        """Record in attempt.json who looks after it, and hold that locked until `close`.
+
+        Raises Refused when that is not ours to do.
+        """
         told = _encode(handle).encode()
         self.lock()
         try:
-            if self._with_record(lambda fd: self._claim_plain(fd, token, b'"handle":' + told)):
+            more = b'"handle":' + told
+            if self._with_record(lambda fd: self._claim_plain(fd, token, more), hold=True):
                 return
             attempt = self.read(_ATTEMPT)
             if attempt.get("token") != token:
@@ -108,8 +118,7 @@ class StateDir:
                 raise Refused("another run has taken over")
             self.mode = stat.S_IMODE(os.stat(_ATTEMPT, dir_fd=self.fd).st_mode)
             self.write(_ATTEMPT, to_text({**attempt, "handle": handle}))
-            seen = os.stat(_ATTEMPT, dir_fd=self.fd)
-            self._claimed = seen.st_ino, seen.st_size
+            self._with_record(self._note, hold=True)
         finally:
             self.unlock()
 
@@ -131,17 +140,47 @@ class StateDir:
             found = self.read(_EXIT)
         return found if found.get("token") == token else {}
 
-    def _with_record(self, do: Callable[[int], bool]) -> bool:
-        """What `do` makes of attempt.json, opened; False where it is not to be had, or fails."""
+    def is_held(self) -> bool:
+        """Whether a supervisor, wherever it runs, looks after the attempt in attempt.json."""
+        try:
+            fd = os.open(_ATTEMPT, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=self.fd)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:  # it cannot be known here
+            return False
+        finally:
+            os.close(fd)
+        return False
+
+    def _with_record(self, do: Callable[[int], bool], hold: bool = False) -> bool:
+        """What `do` makes of attempt.json, opened; False where it is not to be had, or fails.
+
+        `hold`: where it made something of it, it stays open and locked, if files can be.
+        """
         flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
             fd = os.open(_ATTEMPT, flags, dir_fd=self.fd)
             try:
-                return do(fd)
+                done = do(fd)
+                if done and hold:
+                    with contextlib.suppress(OSError):
+                        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        self._held, fd = fd, -1
+                return done
             finally:
-                os.close(fd)  # which may tell that nothing was written (NFS)
+                if fd >= 0:
+                    os.close(fd)  # which may tell that nothing was written (NFS)
         except OSError:
             return False
+
+    def _note(self, fd: int) -> bool:
+        seen = os.fstat(fd)
+        self._claimed = seen.st_ino, seen.st_size
+        return True
 
     def _claim_plain(self, fd: int, token: str, more: bytes) -> bool:
         """Add to a record that says nothing but that this attempt is to start; raises OSError."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from oumi_flow.executors.local import LocalExecutor
-from oumi_flow.executors.processes import boot_id
+from oumi_flow.executors.processes import boot_id, read_process
 from tests.faults.lost import Lasting, assert_all_let_go, end_all, processes_of
 from tests.flow.conftest import Space, wait_for
 
@@ -303,3 +304,63 @@ def test_a_job_whose_supervisor_was_killed_just_before_its_start_is_found(space:
         executor.close()
         unborn.kill()
         unborn.wait()
+
+
+def move_elsewhere(space: Space, job: str) -> int:
+    """Let the record of a live attempt look as on another host that shares the folder; its pid.
+
+    In place and of the same length, as its supervisor holds the file and knows its size.
+    """
+    path = space.root / f"out/{job}/.oumi-flow/attempt.json"
+    text = path.read_text()
+    handle = json.loads(text)["handle"]
+    for known in (handle["host"], handle["boot_id"]):
+        other = "".join("b" if letter == "a" else "a" for letter in known)
+        text = text.replace(f'"{known}"', f'"{other}"')
+    with open(path, "r+") as file:
+        file.write(text)
+    return int(handle["pid"])
+
+
+def test_a_job_that_lives_on_another_host_is_not_begun_a_second_time(space: Space) -> None:
+    chain = Chain(space)
+    chain.lose()
+    pid = move_elsewhere(space, "y")
+    for words in (
+        ["run", "workflow.yaml", "--no-tui"],
+        ["cancel", "workflow.yaml"],
+        ["clean", "workflow.yaml", "-y"],
+        ["touch", "workflow.yaml", "y"],
+    ):
+        said = space.command(*words)
+        assert said.code == 3, said.text
+        assert 'job "y" of a lost run still runs on ' in said.err
+        assert f"(supervisor pid {pid})" in said.err
+    assert chain.counts()["y"] == (1, 0)
+    space.write("go", "")
+    wait_for(lambda: chain.counts()["y"] == (1, 1), "y ends")
+    wait_for(lambda: not alive(pid), "its supervisor, too")
+    said = space.run()
+    assert said.code == 0, said.text
+    assert "up to date (2 jobs)" in said.out
+    assert chain.counts()["y"] == (1, 1)
+    assert_all_let_go(space)
+
+
+def test_of_another_host_that_is_gone_nobody_waits(space: Space) -> None:
+    chain = Chain(space)
+    chain.lose()
+    pid = move_elsewhere(space, "y")
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: not alive(pid), "its supervisor is gone")
+    end_all(space)
+    space.write("go", "")
+    said = space.run()
+    assert said.code == 0, said.text
+    assert "y was lost with its run" in said.text
+    assert chain.counts()["y"][0] == 2
+
+
+def alive(pid: int) -> bool:
+    process = read_process(pid)
+    return process is not None and process.lives
