@@ -40,7 +40,7 @@ def report(options: argparse.Namespace) -> int:
     if wanted != "-":
         _check(path, wanted)
     found = find_target(options.target, options)
-    if wanted and os.path.exists(path) and _is_same(path, found.path):
+    if wanted and _is_same(path, found.path):
         raise FlowError(
             f"{_told(wanted)}: that is the workflow file", hint="name another: -o report.html"
         )
@@ -95,6 +95,7 @@ def _is_ours(path: str) -> bool:
 
 
 def _is_same(path: str, other: str) -> bool:
+    """Whether both are one file that is there."""
     try:
         return os.path.samefile(path, other)
     except OSError:

@@ -176,9 +176,10 @@ class LocalExecutor:
                 self._end(Exit(token, error=answer.message, finished=time.time()))
 
     def _drop_if_gone(self, server: ServerProcess | None) -> None:
+        """Go on without it, once all that it has said is heard."""
         if server is None or not server.is_gone():
             return
-        self._read_reports()  # perhaps why
+        self._read_reports()  # perhaps why; and that may have dropped it
         if server in (self._server, self._warm):
             self._drop_server(server)
 
@@ -243,8 +244,9 @@ class LocalExecutor:
         if self._reports.fileno() in ready:
             self._read_reports()
         for server in (self._server, self._warm):
+            # The number may be of one that is gone, and have been given to a new one.
             if server is not None and server.orders.fileno() in ready:
-                self._drop_if_gone(server)  # it may be a new one, with the number of one that is
+                self._drop_if_gone(server)
         gone = [one.token for one in self._adopted.values() if one.has_ended()]
         if gone:
             self._read_reports()  # their last words, if they had some to say to us

@@ -130,9 +130,7 @@ def _drive(
             look = clock() + control_every
             for request in _requests(control):
                 if request.get("kind") == "cancel":
-                    jobs = request.get("jobs")
-                    names = jobs if isinstance(jobs, list) else None
-                    loop.cancel(names and [name for name in names if isinstance(name, str)])
+                    loop.cancel(_jobs_of(request))
                 elif request.get("kind") == "end":
                     loop.end(str(request.get("words", "")))
         loop.advance()
@@ -147,6 +145,12 @@ def _requests(control: Control) -> Sequence[Mapping[str, Any]]:
         return control()
     except Exception:  # noqa: BLE001 - somebody else's file; the run goes on without it
         return ()
+
+
+def _jobs_of(request: Mapping[str, Any]) -> list[str] | None:
+    """The jobs that a request is about; None: the whole run."""
+    jobs = request.get("jobs")
+    return [job for job in jobs if isinstance(job, str)] if isinstance(jobs, list) else None
 
 
 def _answer(call: Callable[[], Message], instead: Callable[[str], Message]) -> Message:

@@ -20,7 +20,6 @@ from oumi_flow.errors import FlowError
 from oumi_flow.executors.base import Attempt, Exit, Handle
 from oumi_flow.model import (
     EMPTY,
-    Code,
     Decision,
     Evidence,
     Job,
@@ -34,7 +33,7 @@ from oumi_flow.model import (
     Workflow,
 )
 from oumi_flow.progress import Follower, follower, total_of
-from oumi_flow.runner import resume, rows
+from oumi_flow.runner import clearing, resume
 from oumi_flow.runner.brief import Brevity
 from oumi_flow.runner.children import Children
 from oumi_flow.runner.ends import End, end_of
@@ -46,8 +45,6 @@ from oumi_flow.store import Store
 from oumi_flow.store.cache import RunCache
 from oumi_flow.verbs import VerbSpec
 
-# Instead of its build key, of an attempt that is about to move away what one of another key left.
-_OTHER = "other"
 _LONG_AGO = 1.0  # unix seconds
 
 
@@ -177,16 +174,12 @@ class Work:
             self._run_id, number, "starting", "", build_key, os.urandom(8).hex(), began, gpus=gpus
         )
         fresh = self._store.make_folder(job.name)
-        before = None if spec.is_shell or fresh else self._unfinished(step, number)
-        goes_on = before is not None and resume.may_continue(before, build_key)
-        if before is not None and goes_on:
+        ground = clearing.survey(self._store, step, number, build_key, fresh)
+        if (before := ground.before) is not None:
             opened = replace(opened, since=before.since or before.started)
         # In this order: at no instant is there a marker whose outputs may be changing, nor a job
         # without a marker of which nothing is known, nor what another build left under our key.
-        cleared = spec.is_shell or goes_on
-        partial = goes_on or (not (spec.is_shell or fresh) and self._store.is_partial(job.name))
-        intent = opened if cleared else replace(opened, build_key=_OTHER if partial else "")
-        self._opened[job.name] = intent
+        intent = self._opened[job.name] = ground.intent(opened)
         self._store.write_attempt(job.name, intent, first=fresh)
         notes: tuple[str, ...] = ()
         if number == 1 and not fresh:
@@ -194,12 +187,10 @@ class Work:
         elif not fresh:
             self._store.remove_marker(job.name)
         self._keys.pop(job.name, None)
-        checkpoint = aside = ""
-        if not spec.is_shell:
-            checkpoint, aside = self._clear_way(job, spec, before if goes_on else None, partial)
+        checkpoint, aside = clearing.clear(self._store, job, ground)
         if aside and number == 1 and step.past == Past():  # nobody's of ours
             notes = (*notes, f"what lay in {job.folder} before is in {aside} now")
-        if not cleared:
+        if not ground.stays:
             self._opened[job.name] = opened
             self._store.write_attempt(job.name, opened)
         self._make_parents(job)
@@ -282,32 +273,6 @@ class Work:
         past = step.past.trace or step.past.previous
         known = past.inputs if past is not None else EMPTY
         return staleness.observe_inputs(step.job, self._disk, self._keys, known)
-
-    def _unfinished(self, step: Step, number: int) -> LastAttempt | None:
-        """The attempt before this one, if it may be built upon as far as the user is concerned."""
-        forced = any(reason.code is Code.FORCED for reason in step.reasons)
-        if number == 1 and (forced or step.past.trace is not None):
-            return None
-        return self._store.read_attempt(step.job.name)
-
-    def _clear_way(
-        self, job: Job, spec: VerbSpec, before: LastAttempt | None, partial: bool
-    ) -> tuple[str, str]:
-        """A fresh folder for an oumi verb, or the one it goes on in.
-
-        `partial`: see `Store.is_partial`. Returns its checkpoint, and where is what lay there.
-        """
-        if before is not None:
-            if resume.goes_on_by_itself(job, spec):
-                if spec.rows:
-                    rows.mend(job.place, spec.rows)
-                return "", ""
-            if spec.resume and (checkpoint := resume.newest_checkpoint(job, before)):
-                return checkpoint, ""
-        aside = self._store.set_aside(job.name, partial)
-        if spec.rows and not resume.in_its_folder(job):
-            rows.put_away(job.place, spec.rows)
-        return "", aside
 
     def _make_parents(self, job: Job) -> None:
         for path in (job.place, *(out.path for out in job.outputs if out.declared)):

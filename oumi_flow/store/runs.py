@@ -63,9 +63,11 @@ def register_run(
     )
     # Command lines are nobody else's affair.
     Files(private=True).write_json(os.path.join(folder, f"{run_id}.json"), values_of(run))
-    with suppress(OSError):
+    names: list[str] = []
+    with suppress(OSError):  # a list that cannot be shortened is no reason not to run
         names = sorted(name for name in os.listdir(folder) if name.endswith(".json"))
-        for name in names[:-KEPT]:
+    for name in names[:-KEPT]:
+        with suppress(OSError):
             os.unlink(os.path.join(folder, name))
 
 

@@ -347,6 +347,22 @@ def test_a_job_that_lives_on_another_host_is_not_begun_a_second_time(space: Spac
     assert_all_let_go(space)
 
 
+def test_a_lock_that_outlives_its_machine_is_got_rid_of_as_it_says(space: Space) -> None:
+    """Here the machine lives, and so what it says must not be done comes about."""
+    chain = Chain(space)
+    chain.lose()
+    move_elsewhere(space, "y")
+    said = space.run()
+    assert said.code == 3
+    advice = "gone for good, remove out/y/.oumi-flow/attempt.json"
+    assert advice in said.err
+    (space.root / advice.split()[-1]).unlink()
+    process = space.start("run", "workflow.yaml", "--no-tui")
+    wait_for(lambda: chain.counts()["y"][0] == 2, "y is begun anew")
+    space.write("go", "")
+    assert "1 done" in chain.done(process)
+
+
 def test_of_another_host_that_is_gone_nobody_waits(space: Space) -> None:
     chain = Chain(space)
     chain.lose()

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from oumi_flow.cli import main
 from oumi_flow.commands.watching import Watching
 from oumi_flow.store import Store
 from tests.flow.conftest import Space, wait_for
@@ -273,6 +274,17 @@ def test_follow_waits_for_a_job_that_has_not_begun(space: Space) -> None:
     assert out.splitlines()[1:] == ["next"]
 
 
+def follow_from_try_1(space: Space) -> tuple[subprocess.Popen[str], subprocess.Popen[str]]:
+    """A run whose job says `try 1`, and who follows its log and has read that."""
+    process = space.start("run", "workflow.yaml", "--no-tui")
+    wait_for(lambda: space.exists("begun"), "the job runs")
+    follower = space.start("logs", "workflow.yaml", "job", "-f")
+    assert follower.stdout is not None
+    while follower.stdout.readline() != "try 1\n":
+        pass
+    return process, follower
+
+
 def test_follow_goes_on_with_the_next_attempt(space: Space) -> None:
     space.workflow(
         space.job(
@@ -282,12 +294,7 @@ def test_follow_goes_on_with_the_next_attempt(space: Space) -> None:
             retry_delay=0.5,
         )
     )
-    process = space.start("run", "workflow.yaml", "--no-tui")
-    wait_for(lambda: space.exists("begun"), "the job runs")
-    follower = space.start("logs", "workflow.yaml", "job", "-f")
-    assert follower.stdout is not None
-    while follower.stdout.readline() != "try 1\n":
-        pass
+    process, follower = follow_from_try_1(space)
     space.write("ok3", "")
     end(space, process)
     out, err = follower.communicate(timeout=60)
@@ -298,12 +305,7 @@ def test_follow_goes_on_with_the_next_attempt(space: Space) -> None:
 def test_follow_that_was_held_up_shows_all_attempts_that_came_meanwhile(space: Space) -> None:
     script = f"n=$OUMI_FLOW_ATTEMPT; echo try $n; echo x > begun; {GO}; [ $n = 3 ]"
     space.workflow(space.job("job", script, max_retries=2))
-    process = space.start("run", "workflow.yaml", "--no-tui")
-    wait_for(lambda: space.exists("begun"), "the job runs")
-    follower = space.start("logs", "workflow.yaml", "job", "-f")
-    assert follower.stdout is not None
-    while follower.stdout.readline() != "try 1\n":
-        pass
+    process, follower = follow_from_try_1(space)
     follower.send_signal(signal.SIGSTOP)
     end(space, process)
     follower.send_signal(signal.SIGCONT)
@@ -900,6 +902,23 @@ def test_the_screen_runs_again_what_failed_once_that_run_has_let_go(
     assert (f"pid {os.getpid()}" in said) is not lets_go, said
     wait_for(lambda: store.holder() is None, "it has ended")
     assert space.ran() == ["job"] * (2 if lets_go else 1)
+
+
+def test_what_cannot_be_removed_is_named_whole(
+    space: Space, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever is root removes everything, so the refusal is made up."""
+    space.workflow(space.job("a"))
+    assert space.run().code == 0
+
+    def fails(_: str) -> None:
+        raise PermissionError(13, "Permission denied", ".oumi-flow")
+
+    monkeypatch.chdir(space.root)
+    monkeypatch.setattr(shutil, "rmtree", fails)
+    assert main(["clean", "workflow.yaml", "-y"]) == 2
+    words = "out/a: cannot remove all of it: .oumi-flow: Permission denied"
+    assert words in capsys.readouterr().err
 
 
 def test_a_run_that_could_tell_nothing_is_not_one_that_starts(space: Space) -> None:

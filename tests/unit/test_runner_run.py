@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from oumi_flow import staleness, verbs
+from oumi_flow.commands.views import View
 from oumi_flow.disk import Disk
 from oumi_flow.events import Event, JobFinished, JobStarted, Note, RunFinished
 from oumi_flow.executors.base import (
@@ -331,6 +332,28 @@ def test_where_the_system_gives_no_more_threads_all_is_done_with_those_there_are
     assert called == list(range(9))
     one = Run(*(shell(name, "true") for name in "abc"), executor=InProcess())
     assert one.go().counts == {"done": 3}
+
+
+def test_a_view_whose_clock_gets_no_thread_shows_events_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    shown: list[Any] = []
+
+    class Drawer:
+        def __call__(self, event: Any) -> None:
+            shown.append(event)
+
+        def tick(self, now: float) -> None: ...
+        def close(self) -> None: ...
+
+    view = View(Drawer())
+    with view.ticking():
+        view(Note("said"))
+    assert shown == [Note("said")]
 
 
 def test_a_fault_that_is_no_exception_is_the_jobs_own(monkeypatch: pytest.MonkeyPatch) -> None:

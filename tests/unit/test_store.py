@@ -1000,3 +1000,25 @@ def test_the_list_lies_where_the_user_wants_it() -> None:
 def test_later_runs_have_greater_names(first: float, later: float) -> None:
     assert new_run_id(first) < new_run_id(first + later)
     assert len(new_run_id(first)) == len("20260103-112000-a1b2")
+
+
+@pytest.mark.parametrize("stuck", ["folder", "listing"])
+def test_a_list_of_runs_that_cannot_be_shortened_stops_no_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stuck: str
+) -> None:
+    monkeypatch.setenv("OUMI_FLOW_HOME", str(tmp_path))
+    monkeypatch.setattr("oumi_flow.store.runs.KEPT", 2)
+    folder = Path(list_folder(os.environ))
+    if stuck == "folder":  # what is no file cannot be unlinked, and those after it go all the same
+        (folder / "20250101-000000-aaaa.json").mkdir(parents=True)
+    else:
+
+        def fails(_: object) -> list[str]:
+            raise PermissionError(13, "no")
+
+        monkeypatch.setattr("oumi_flow.store.runs.os.listdir", fails)
+    for day in range(1, 6):
+        register_run(f"2026010{day}-000000-aaaa", str(tmp_path), "w", "w.yaml", (), str(tmp_path))
+    monkeypatch.undo()
+    left = sorted(os.listdir(folder))
+    assert len(left) == (3 if stuck == "folder" else 5)
