@@ -34,6 +34,11 @@ def touch(options: argparse.Namespace) -> int:
     }
     at, made = time.time(), []
     with store.lock(new_run_id(), workflow):
+        if _end_moves(opened, options):
+            raise FlowError(
+                "a killed run had left a result half in its place: all of it is in the cache now",
+                hint=f"`oumi-flow run {options.file}` puts it back where it is wanted",
+            )
         _refuse_living(store, wanted, options.file)
         for job in workflow.jobs:
             if job.name not in wanted:
@@ -91,6 +96,7 @@ def rename(options: argparse.Namespace) -> int:
     if old in names:
         raise FlowError(f'"{old}" is still a job of {options.file}', hint="rename it there first")
     with store.lock(new_run_id(), workflow):
+        _end_moves(opened, options)
         if not os.path.isdir(store.paths.job_state(old)):
             known = list(store.orphans(workflow, thorough=True))
             raise FlowError(
@@ -167,6 +173,11 @@ def _doomed(opened: Opened, options: argparse.Namespace) -> list[str]:
     if options.jobs or not (options.cache or options.orphans):
         names = [job.name for job in workflow.jobs]
         chosen = find_jobs(options.jobs, names) if options.jobs else set(names)
+        for name in filter(store.is_foreign, chosen):
+            raise FlowError(
+                f"{store.paths.job_folder(name)}: is the output folder of another workflow",
+                hint="`clean` with that workflow's file removes what is in it",
+            )
         paths += [store.paths.job_folder(name) for name in names if name in chosen]
     return [path for path in _outermost(paths) if os.path.lexists(path)]
 
@@ -176,6 +187,21 @@ def _jobs_below(opened: Opened, doomed: Sequence[str]) -> list[str]:
     names = [job.name for job in workflow.jobs] + list(store.orphans(workflow, thorough=True))
     tops = tuple(f"{path}/" for path in doomed)
     return [name for name in names if f"{store.paths.job_folder(name)}/".startswith(tops)]
+
+
+def _end_moves(opened: Opened, options: argparse.Namespace) -> bool:
+    """End what a killed run was moving to or from its cache; whether there was any.
+
+    A marker that came before that would vouch for a result of which half is on its way. Raises
+    FlowError where it cannot be ended.
+    """
+    from oumi_flow.commands.opening import run_cache
+    from oumi_flow.runner.reuse import Reuse
+
+    reuse = Reuse(opened.store, opened.disk, run_cache(opened, options))
+    if stuck := reuse.mend():
+        raise FlowError("; ".join(stuck))
+    return reuse.mended
 
 
 def _refuse_living(store: Store, names: Iterable[str], file: str) -> None:

@@ -16,6 +16,7 @@ from oumi_flow.executors.processes import boot_id
 from oumi_flow.executors.state_dir import StateDir
 from oumi_flow.typed import Any
 
+_OWNER = "owner.json"  # in the state folder of an output folder, never in a job's
 _OPEN_STATES = ("starting", "running")  # of an attempt that nobody has written an end for
 
 
@@ -63,15 +64,29 @@ def refuse_living_elsewhere(handle: Handle) -> None:
 
 
 def living(folder: str) -> list[Handle]:
-    """Attempts of any run that go on under supervisors which keep their records below `folder`."""
-    found = []
+    """Attempts of any run of that output folder that go on under their supervisors.
+
+    Those of another workflow, whose output folder lies in this one, are not among them.
+    """
+    found, top = [], os.path.realpath(folder)
     for pid, state_dir in processes.supervisors_at([folder]):
         handle = recorded(state_dir)
         if handle is None or handle.pid != pid or not is_alive(handle):
             continue
+        if _is_of_another(state_dir, top):
+            continue
         if read_exit(state_dir, handle.token) is None:  # else it is about to go
             found.append(handle)
     return sorted(found, key=lambda handle: handle.job)
+
+
+def _is_of_another(state_dir: str, top: str) -> bool:
+    """Whether an output folder that lies in `top` stands between the two."""
+    folder, state = os.path.split(state_dir)
+    while len(folder := os.path.dirname(folder)) > len(top):
+        if os.path.lexists(f"{folder}/{state}/{_OWNER}"):
+            return True
+    return False
 
 
 def read_exit(state_dir: str, token: str) -> Exit | None:

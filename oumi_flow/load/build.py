@@ -191,6 +191,9 @@ def _output_fault(path: str, absolute: str, root: str, sources: set[str]) -> str
         return "is a pattern: expected a file or a folder"
     if absolute in sources:
         return "is a file that the workflow itself is read from"
+    held = next((each for each in sorted(sources) if each.startswith(f"{absolute}/")), "")
+    if held:
+        return f"holds {held[len(absolute) + 1 :]}, which the workflow itself is read from"
     below = absolute[len(root) :].split("/") if absolute.startswith(f"{root}/") else []
     if ".oumi-flow" in below or below[-1:] == ["job.log"]:
         return "is a file of oumi-flow's own"

@@ -78,7 +78,7 @@ class Store(Traces):
         return {
             name: self.past(name)
             for name in sorted(found)
-            if os.path.isdir(self.paths.job_state(name))
+            if os.path.isdir(self.paths.job_state(name)) and not self.is_foreign(name)
         }
 
     def _job_folders(self, without: Collection[str] = ()) -> Iterator[str]:
@@ -92,22 +92,34 @@ class Store(Traces):
             for name in names:
                 if name == STATE or prefix + name in without:
                     continue
+                if self.is_foreign(prefix + name):
+                    continue
                 if os.path.isdir(self.paths.job_state(prefix + name)):
                     yield prefix + name
                 elif prefix.count("/") < _NESTING:  # perhaps the folder of a nested workflow
                     waiting.append(prefix + name + "/")
 
+    def is_foreign(self, name: str) -> bool:
+        """Whether that folder is no job's: it is the output folder of another workflow."""
+        return os.path.lexists(Paths(self.paths.job_folder(name)).owner)
+
     # One job's files
 
     def make_folder(self, job: str) -> bool:
-        """Make a job's folder and its state folder. Raises FlowError.
+        """Make a job's folder and its state folder. Raises FlowError, also for another workflow's.
 
         Returns whether there was no state folder, and so nothing of an earlier attempt in it.
         """
         folder = self.paths.job_folder(job)
         if not os.path.isdir(folder):
             self.files.make_folder(folder)
-        return self.files.make_folder(self.paths.job_state(job))
+        fresh = self.files.make_folder(self.paths.job_state(job))
+        if not fresh and self.is_foreign(job):
+            raise FlowError(
+                f"{folder}: is the output folder of another workflow",
+                hint="rename the job, or give one of the two workflows another `output_dir`",
+            )
+        return fresh
 
     def copy_config(self, job: str, source: str, expected: Stamp | None = None) -> str:
         """Copy the config that was planned to where the job reads it; returns that path.

@@ -21,6 +21,9 @@ from pathlib import Path
 import pytest
 
 from oumi_flow.cli import main
+from oumi_flow.store import Store
+from oumi_flow.store.cache import moves
+from oumi_flow.store.cache.shelves import Moved, Shelf, survey
 from tests.faults.test_disk import disk as disk
 from tests.faults.test_disk import fill
 from tests.flow.conftest import Space
@@ -195,6 +198,47 @@ def test_what_a_killed_copy_left_is_removed_by_the_next(here: Space) -> None:
 
 
 # disks
+
+
+def half_back(space: Space) -> None:
+    """As a run leaves it that was killed between two renames: one of two is back."""
+    for value in (1, 2):
+        run = f"mkdir -p far; echo {value} | tee far/x far/y"
+        space.workflow(space.job("a", run, outputs=["far"]))
+        assert space.run().code == 0
+    store = Store("out")
+    (entry,) = (path for path in Path(CACHE).iterdir() if len(path.name) == 32)
+    trace, moved = store.trace("a"), [Moved("out.0", "far", ("x", "y"))]
+    assert trace is not None
+    seen = survey(moved)
+    leaving = moves.Leaving(CACHE, store.files, "a")
+    leaving.begin(trace, seen.proof, seen.size, moved)
+    store.remove_marker("a")
+    leaving.finish()
+    coming = moves.Coming(CACHE, store.files, "a")
+    assert coming.take(str(entry), entry.name)
+    coming.begin([Shelf("folder", "out/a"), Shelf("out.0", "far")])
+    os.rename(f"{coming.folder}/out.0/x", "far/x")
+
+
+def test_what_is_half_moved_is_not_taken_as_made(here: Space) -> None:
+    half_back(here)
+    result = here.command("touch", "workflow.yaml", "a")
+    assert result.code != 0
+    assert "half in its place" in result.text
+    here.ran()
+    assert here.run().code == 0
+    assert here.ran() == []
+    assert [here.read(f"far/{name}") for name in "xy"] == ["2\n", "2\n"]
+
+
+def test_what_is_half_moved_is_not_lost_by_another_name(here: Space) -> None:
+    half_back(here)
+    run = "mkdir -p far; echo 1 | tee far/x far/y"
+    here.workflow(here.job("b", run, outputs=["far"]))
+    assert here.command("rename", "workflow.yaml", "a", "b").code == 0
+    assert not [path for path in Path(CACHE).iterdir() if path.name.startswith("in-")]
+    assert len([path for path in Path(CACHE).iterdir() if len(path.name) == 32]) == 2
 
 
 def inside(space: Space, value: object) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from oumi_flow.cli import main
-from tests.flow.conftest import Result, Space
+from tests.flow.conftest import Result, Space, delete
 
 CACHE = "out/.oumi-flow/cache"
 
@@ -305,6 +306,77 @@ def test_what_lies_in_the_way_is_not_lost(space: Space) -> None:
     assert space.read("a.txt") == "1\n"
     kept = list((space.root / "out/a/.oumi-flow/previous").rglob("a.txt"))
     assert [path.read_text() for path in kept] == ["mine\n"]
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_what_a_link_leads_to_is_never_moved(space: Space, shared: bool) -> None:
+    """Neither into the cache, where it would be evicted some day, nor over by what comes back."""
+    space.write("base/model", "mine\n")
+    cache = {"cache": {"dir": "shared"}} if shared else {}
+    for value in (1, 2, 1):
+        job = space.job("a", f"ln -sfn base current; : {value}", outputs=["current"])
+        space.workflow(job, **cache)
+        ok(space.run())
+        assert space.read("base/model") == "mine\n"
+        assert os.readlink(space.root / "current") == "base"
+    space.write("base/model", "newer\n")
+    ok(space.run())
+    assert space.read("base/model") == "newer\n"
+
+
+def test_the_workdir_of_a_job_stays_where_it_is(space: Space) -> None:
+    space.write("build/src/main.c", "int main;\n")
+    for value in (1, 2, 1):
+        job = space.job("a", f"echo {value} > ../made", outputs=["build"], workdir="build/src")
+        job["run"] = job["run"].replace("ran", "../../ran")
+        space.workflow(job)
+        ok(space.run())
+        assert space.read("build/made") == f"{value}\n"
+    assert space.read("build/src/main.c") == "int main;\n"
+
+
+def test_a_copy_on_a_disk_with_coarse_times_is_whole(
+    space: Space, quick: Quick, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What such a disk cannot hold is no damage, for which others would lose the entry."""
+    two(space, 1)
+    quick("--cache", "shared")
+    delete(space.root / "out")
+    utime = os.utime
+
+    def coarse(path: Any, *args: Any, ns: tuple[int, int] | None = None, **more: Any) -> None:
+        if ns is not None:
+            more["ns"] = (ns[0] // 10**9 * 10**9, ns[1] // 10**9 * 10**9)
+        utime(path, *args, **more)
+
+    monkeypatch.setattr(os, "utime", coarse)
+    space.ran()
+    for name in ("a.txt", "b.txt"):
+        (space.root / name).unlink()
+    said = quick("--cache", "shared")
+    assert "damaged" not in said
+    assert space.ran() == []
+    assert space.read("b.txt") == "1\nb\n"
+    assert len(entries(space, "shared")) == 2
+
+
+def test_an_entry_without_rights_can_be_deleted(space: Space) -> None:
+    folder = space.root / "gone"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "deep/file").write_text("x")
+    for path in (folder / "deep", folder):
+        path.chmod(0o500)
+    words = [
+        sys.executable,
+        "-c",
+        f"from oumi_flow.store.cache import entry; entry.delete({str(folder)!r})",
+    ]
+    if os.geteuid() == 0:
+        if not shutil.which("setpriv"):
+            pytest.skip("root may do all, and there is no setpriv to take that away")
+        words = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", *words]
+    subprocess.run(words, check=True)
+    assert not folder.exists()
 
 
 def test_a_failure_costs_nothing_of_what_was_there(space: Space) -> None:

@@ -194,11 +194,10 @@ class RunCache:
         self._files.make_folder(self.folder)
         incoming = f"{self.folder}/{entry.GONE}{os.urandom(8).hex()}"
         try:
-            if not self.shared.copy_out(kept, shelves, incoming, self.goes_on):
+            copy = self.shared.copy_out(kept, shelves, incoming, self.goes_on)
+            if copy is None or not coming.take(incoming, key):
                 return None
-            if not coming.take(incoming, key):
-                return None
-            return Found(coming, kept, shelves, self._room, shared=True)
+            return Found(coming, copy, shelves, self._room, shared=True)
         finally:
             entry.delete(incoming)
 

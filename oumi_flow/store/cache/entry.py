@@ -107,9 +107,23 @@ def delete(path: str) -> None:
 
     if os.path.isdir(path) and not os.path.islink(path):
         rmtree(path, ignore_errors=True)
+        if os.path.lexists(path):  # a job may take rights away from what it makes
+            _open_up(path)
+            rmtree(path, ignore_errors=True)
     else:
         with suppress(OSError):
             os.unlink(path)
+
+
+def _open_up(top: str) -> None:
+    """Give ourselves all rights on a folder and those in it, as far as that is possible."""
+    with suppress(OSError):
+        os.chmod(top, 0o700)
+    for place, folders, _ in os.walk(top):
+        for name in folders:
+            with suppress(OSError):
+                if not os.path.islink(f"{place}/{name}"):
+                    os.chmod(f"{place}/{name}", 0o700)
 
 
 def last_used(folder: str) -> int:

@@ -10,6 +10,7 @@ Everything here is done by whoever holds the output folder's lock, one call at a
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from contextlib import suppress
@@ -229,9 +230,17 @@ def _write_intent(folder: str, files: Files, job: str, key: str, moved: Sequence
 
 def _settle(cache: str, folder: str, key: str) -> None:
     target = f"{cache}/{key}"
-    if os.path.lexists(target):
-        entry.remove(target)
-    os.rename(folder, target)
+    while True:
+        if os.path.lexists(target):
+            entry.remove(target)
+        try:
+            os.rename(folder, target)
+        except OSError as error:
+            # Another job of equal key was quicker, and its result is no better than this one.
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or not entry.is_there(target):
+                raise
+        else:
+            return
 
 
 def _key_inside(folder: str) -> str:

@@ -43,8 +43,8 @@ class Shared:
 
     def copy_out(
         self, kept: entry.Entry, shelves: Sequence[Shelf], target: str, go_on: Callable[[], bool]
-    ) -> bool:
-        """Copy an entry to the new folder `target`; whether it was there to the end."""
+    ) -> entry.Entry | None:
+        """Copy an entry to the new folder `target`; what it is there, None if it went meanwhile."""
         folder = f"{self.folder}/{kept.trace.build_key}"
         parts = [
             Moved(shelf.name, f"{folder}/{shelf.name}", tuple(names))
@@ -52,16 +52,20 @@ class Shared:
             if (names := list_names(f"{folder}/{shelf.name}"))
         ]
         if not entry.is_there(folder):
-            return False  # removed before all of it was listed
+            return None  # removed before all of it was listed
         os.mkdir(target, 0o700 if self._files.private else 0o777)
         try:
+            whole = survey(parts).proof == kept.proof
             copy_all(parts, target, self._files.private, go_on)
         except FileNotFoundError:
-            return False  # removed while it was read
+            return None  # removed while it was read
+        # Where our disk cannot hold the times or rights of theirs, the copy is no less whole.
+        here = [Moved(shelf, f"{target}/{shelf}", names) for shelf, _, names in parts]
+        proof = survey(here).proof if whole else kept.proof
         size = entry.size_of(folder)
-        entry.write(target, self._files, kept.trace, kept.proof, size, entry.TRACE)
+        entry.write(target, self._files, kept.trace, proof, size, entry.TRACE)
         entry.mark_used(folder)
-        return True
+        return entry.Entry(kept.trace, proof)
 
     def keep(self, trace: Trace, moved: Sequence[Moved], go_on: Callable[[], bool]) -> None:
         """Copy a result in, unless it is there already or too large. Raises Abandoned too."""

@@ -53,8 +53,8 @@ class Survey(NamedTuple):
 def shelves_of(job: Job, state_dir: str, outputs: Mapping[str, Evidence]) -> list[Shelf] | None:
     """The shelves of a job; None when its result cannot be taken away from where it lies.
 
-    That is so for links, for globs outside of the job's folder, and where an input of the job or
-    the place where we stand would go with it.
+    That is so for links, for globs outside of the job's folder, and where an input of the job, its
+    workdir or the place where we stand would go with it.
     """
     own = os.path.realpath(job.folder)
     shelves = [Shelf(FOLDER, job.folder), Shelf(STATE, state_dir, HISTORY)]
@@ -65,11 +65,13 @@ def shelves_of(job: Job, state_dir: str, outputs: Mapping[str, Evidence]) -> lis
             continue
         kind = outputs[item.key].kind if item.key in outputs else "missing"
         folder, name = os.path.split(item.path)
-        if kind == "file" and not os.path.islink(item.path):
+        if os.path.islink(item.path.rstrip("/")):
+            return None  # evidence follows it, and what it leads to is somebody else's
+        if kind == "file":
             shelves.append(Shelf(f"out.{number}", folder or ".", name))
         elif kind == "folder":
             shelves.append(Shelf(f"out.{number}", item.path))
-            if _lies_in(own, path) or _lies_in(_real("."), path):
+            if any(_lies_in(place, path) for place in (own, _real("."), _real(job.command.cwd))):
                 return None
         else:
             return None

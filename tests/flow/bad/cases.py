@@ -502,6 +502,12 @@ JOBS += [
         shell(f"outputs: [{MARK}workflow.yaml]"),
     ),
     Case(
+        "output around the workflow",
+        "holds workflow.yaml, which the workflow itself is read from",
+        "name: w\noutput_dir: /tmp/elsewhere\n"
+        f'jobs: [{{name: a, verb: shell, run: x, outputs: [{MARK}"."]}}]\n',
+    ),
+    Case(
         "output of ours",
         "is a file of oumi-flow's own",
         shell(f'outputs: [{MARK}"${{{{ job.output_dir }}}}/.oumi-flow/done.json"]'),
