@@ -18,13 +18,17 @@ from oumi_flow.load.template import Ref, Text
 from oumi_flow.load.yaml_source import Node
 from oumi_flow.model import EMPTY, Counts, Input
 from oumi_flow.verbs.places import inside, to_base, to_workdir
+from oumi_flow.verbs.results import is_no_model
 from oumi_flow.verbs.table import VerbSpec
 
 _GLOB = re.compile(r"[*?\[]")
-# What follows a reference in a command and still belongs to the path.
+# What follows a reference in a command and still belongs to the path; what may come after that.
 _PATH = re.compile(r"/[\w./@%+=,~-]*")
+_AFTER = frozenset(" \t\n\"';|&<>)`")
+_QUOTE = re.compile(r"""(["'])[^\s"']*\Z""")  # opened in the word that goes on
 _DATA = (".jsonl", ".json", ".parquet", ".csv", ".tsv", ".xlsx", ".txt", ".yaml", ".yml")
 _OF_MODELS = re.compile(r"(^|[._])(model|tokenizer|teacher|adapter)")
+_OF_DATA = re.compile(r"(^|[._])(eval|dataset)_kwargs\b")  # whose keys are anybody's words
 
 
 @dataclass(slots=True)
@@ -63,7 +67,7 @@ class Reader:
         """All inputs of a job, in an order that does not hang on the order of keys."""
         reading = Reading()
         for text, _ in making.run:
-            self._references(making, text, reading)
+            self._references(making, text, reading, of_shell=not making.run_is_list)
         if making.file is not None:
             self._config(making, reading)
         for text, _ in making.args:
@@ -83,7 +87,9 @@ class Reader:
 
     # ------------------------------------------------------------- references
 
-    def _references(self, making: Making, text: Text, reading: Reading) -> None:
+    def _references(
+        self, making: Making, text: Text, reading: Reading, of_shell: bool = False
+    ) -> None:
         """`${{ jobs.X.output_dir }}/below` within a text: what it names is read."""
         if text.plain is not None:
             return
@@ -95,12 +101,15 @@ class Reader:
             reading.ordinal(other.number)
             if part.what == "log":
                 continue
+            before = parts[number - 1] if number else ""
             after = parts[number + 1] if number + 1 < len(parts) else ""
             rest = ""
             if isinstance(after, str) and (match := _PATH.match(after)):
                 rest = match[0]
-                if after[len(rest) : len(rest) + 1] in tuple("*?[{$"):
-                    rest = rest[: rest.rfind("/")]
+                is_last = number + 2 == len(parts)
+                word = before if isinstance(before, str) else ""
+                if not _is_over(rest, after[len(rest) :], is_last, word, of_shell):
+                    rest = rest[: rest.rfind("/")]  # some file there: all of that folder counts
             path = to_base(self.workshop.real_path(part, making) + rest.rstrip("/.,="), ".")
             self._of_upstream(other, path, reading)
 
@@ -115,6 +124,8 @@ class Reader:
         elif primary and path.startswith(f"{other.placement.place}/"):
             # Below what counts by a rule: a trial's folder holds a model, a checkpoint is one.
             counts = Counts.MODEL if primary.counts is Counts.TRIALS else primary.counts
+            if counts is Counts.MODEL and is_no_model(path[len(other.placement.place) + 1 :]):
+                counts = Counts.ALL  # somebody wants to see the logs, not the model
         else:
             counts = Counts.ALL
         self._note(path, counts, other, reading)
@@ -225,7 +236,8 @@ class Reader:
         if making.name in makers:  # a folder around everything: no job can wait for itself
             makers = {}
         if makers or self._is_there(path):
-            counts = Counts.MODEL if _OF_MODELS.search(key) else Counts.ALL
+            is_model = _OF_MODELS.search(key) and not _OF_DATA.search(key)
+            counts = Counts.MODEL if is_model else Counts.ALL
             self._gather(making, path, counts, makers, reading)
         elif _is_clearly_local(key, value):
             self.session.add(
@@ -355,6 +367,22 @@ class Reader:
 def _marked(flat: Mapping[str, object]) -> list[tuple[str, str]]:
     """The values that name what other jobs make."""
     return [(key, value) for key, value in flat.items() if isinstance(value, str) and MARK in value]
+
+
+def _is_over(rest: str, after: str, is_last: bool, before: str, of_shell: bool) -> bool:
+    """Whether a path that begins with `rest` ends there, and not in a name that we cannot tell.
+
+    `before` and `after` are what stands around it, up to the next references (`is_last`: there is
+    none after it); `of_shell`: they are read by one, else they are one word, or words of a list.
+    """
+    if not after:
+        return is_last or rest[-1] in ",="
+    if after[0] == ":":  # of a list of folders, or a place in a container
+        return after[1:2] in ("", "/", "$", ".", "~", '"', "'", " ", "\n")
+    if not of_shell:
+        return after[0].isspace() and any(map(str.isspace, before))
+    quote = _QUOTE.search(before)
+    return after[0] == quote[1] if quote else after[0] in _AFTER
 
 
 def _is_clearly_local(key: str, value: str) -> bool:

@@ -9,6 +9,7 @@ from functools import cache
 
 from oumi_flow import staleness
 from oumi_flow.errors import Problem
+from oumi_flow.load.args import args_of
 from oumi_flow.load.environment import counted_env, environment, plain_env
 from oumi_flow.load.expand import Draft
 from oumi_flow.load.inputs import Reader, Reading, needs_input
@@ -70,7 +71,7 @@ class Bench:
         if "run" in fields:
             self._take_run(making, fields["run"])
         if "args" in fields:
-            making.args = self._args(draft)
+            making.args = args_of(draft, making.spec)
         if "inputs" in fields:
             making.inputs = draft.texts("inputs")
         if "outputs" in fields:
@@ -165,37 +166,6 @@ class Bench:
         from oumi_flow.load.values import Values
 
         return Values(scope).text(node)
-
-    def _args(self, draft: Draft) -> list[tuple[Text, Node]]:
-        node = draft.fields.get("args")
-        if node is None:
-            return []
-        if isinstance(node.value, list):
-            return draft.texts("args")
-        found: list[tuple[Text, Node]] = []
-        self._flatten(draft, node, "", found)
-        return found
-
-    def _flatten(
-        self, draft: Draft, node: Node, prefix: str, found: list[tuple[Text, Node]]
-    ) -> None:
-        """`args` written as a mapping: `{training: {max_steps: 5}}` is training.max_steps=5."""
-        for key, value in node.value.items():
-            name = f"{prefix}{key}"
-            if isinstance(value.value, dict):
-                self._flatten(draft, value, f"{name}.", found)
-                continue
-            many = isinstance(value.value, list)
-            texts = [draft.values.text(each) for each in (value.value if many else [value])]
-            pieces: list[Any] = [f"{name}=["] if many else [f"{name}="]
-            for number, text in enumerate(texts):
-                pieces += [", "] if number else []
-                pieces += text.parts
-            pieces += ["]"] if many else []
-            from oumi_flow.load.template import joined
-
-            whole = joined([Text((piece,)) for piece in pieces])
-            found.append((Text(whole.parts, any(text.broken for text in texts)), value))
 
     def _take_refs(self, making: Making) -> None:
         """References that a job holds are dependencies; those to nowhere break it."""

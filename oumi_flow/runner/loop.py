@@ -511,6 +511,8 @@ class Loop:
 
     def _on_stop(self, message: terms.StopAsked) -> None:
         name = message.name
+        if self._stops and name == "SIGHUP":
+            return  # a shell hands on what the terminal has said already, which means no hurry
         self._stops += 1
         if self._stops == 1:
             self._halted = None  # a signal is what the run ends by, whatever came before

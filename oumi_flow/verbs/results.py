@@ -54,6 +54,12 @@ def model_file(relative_path: str) -> bool:
     )
 
 
+def is_no_model(relative_path: str) -> bool:
+    """Whether somebody who names that path below a model folder means what no model is made of."""
+    parts = [part for part in relative_path.split("/") if not part.startswith("checkpoint-")]
+    return not model_file("/".join(parts))
+
+
 def done(spec: VerbSpec, job: Job, place: str, since: float) -> str:
     """ "" when the verb's done mark is there, else what is missing: `did not write PATH`.
 

@@ -315,7 +315,7 @@ def test_what_a_link_leads_to_is_never_moved(space: Space, shared: bool) -> None
     cache = {"cache": {"dir": "shared"}} if shared else {}
     for value in (1, 2, 1):
         job = space.job("a", f"ln -sfn base current; : {value}", outputs=["current"])
-        space.workflow(job, **cache)
+        space.workflow(job, **cache)  # type: ignore[arg-type]
         ok(space.run())
         assert space.read("base/model") == "mine\n"
         assert os.readlink(space.root / "current") == "base"

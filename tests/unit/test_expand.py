@@ -342,6 +342,44 @@ def test_args_may_be_a_mapping(flow: Load) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("value", "word"),
+    [
+        ("plain words", "plain words"),
+        ("a, b", "a, b"),
+        ("https://x/y#z", "https://x/y#z"),
+        ('"5"', '"5"'),
+        ("5", "5"),
+        ("yes", "yes"),
+        ('"true"', '"true"'),
+        ('""', '""'),
+        ('"x #1"', '"x #1"'),
+        ('"Be nice: always"', '"Be nice: always"'),
+        ('"two\\nlines"', '"two\\nlines"'),
+        ('"[a, b]"', '"[a, b]"'),
+        ("'{% if x %}'", '"{% if x %}"'),
+        ('["a, b", "c: d", e, "7", 7]', '["a, b", "c: d", e, "7", 7]'),
+        ("${{ vars.n }}", "7"),
+        ("${{ vars.many }}", "[1, 2]"),
+        ("${{ vars.note }}", '"x #1"'),
+    ],
+)
+def test_what_args_map_to_means_the_same_to_oumi(flow: Load, value: str, word: str) -> None:
+    text = f"""
+        name: w
+        vars: {{n: 7, many: "[1, 2]", note: "x #1"}}
+        jobs:
+          - name: a
+            verb: train
+            config: c.yaml
+            args:
+              model:
+                chat_template: {value}
+    """
+    job = flow(text, {"c.yaml": "training: {}\n"}).jobs[0]
+    assert job.args == (f"--model.chat_template={word}",)
+
+
 def test_ten_thousand_jobs_of_a_matrix_are_made(flow: Load) -> None:
     numbers = ", ".join(map(str, range(100)))
     text = f"""

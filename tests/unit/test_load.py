@@ -237,6 +237,56 @@ def test_what_is_named_of_an_upstream_counts_else_its_result(flow: Load) -> None
     assert read(workflow.job("glob")) == {"@0": ("o/t", "t")}
 
 
+@pytest.mark.parametrize(
+    ("command", "path"),
+    [
+        ("run: 'cat P/x; y'", "o/a/x"),
+        ("run: 'echo $(cat P/x)'", "o/a/x"),
+        ("run: 'cat \"P/x\" y'", "o/a/x"),
+        ("run: 'docker -v P/x:/mnt y'", "o/a/x"),
+        ("run: 'f=P/x,P/x; y'", "o/a/x"),
+        ("run: 'cat P/x y'", "o/a/x"),
+        # Names that cannot be told from what follows: the folder they lie in.
+        ("run: 'cat \"P/my file.txt\"'", "o/a"),
+        ("run: 'cat \"P/d/my file.txt\"'", "o/a/d"),
+        ("run: 'cat P/d/my\\ file.txt'", "o/a/d"),
+        ("run: 'cat \"P/data (new).csv\"'", "o/a"),
+        ("run: 'cat P/data:1'", "o/a"),
+        ("run: 'cat P/data-P'", "o/a"),
+        ("run: [cp, 'P/x', y]", "o/a/x"),
+        ("run: [cp, 'P/my file.txt', y]", "o/a"),
+        ("run: x, env: {F: 'P/x'}", "o/a/x"),
+        ("run: x, env: {F: 'P/my file.txt'}", "o/a"),
+        ("run: x, env: {F: '--in P/x --out y'}", "o/a/x"),
+        ("run: x, env: {F: 'P/bin:P/bin'}", "o/a/bin"),
+    ],
+)
+def test_a_name_in_a_command_is_read_to_its_end(flow: Load, command: str, path: str) -> None:
+    jobs = f"""
+        - {{name: a, verb: shell, run: x}}
+        - {{name: b, verb: shell, {command.replace("P", "${{ jobs.a.output_dir }}")}}}
+    """
+    assert {item.path for item in flow(jobs).job("b").inputs} == {path}
+
+
+def test_logs_that_somebody_names_count(flow: Load) -> None:
+    jobs = """
+        - {name: t, verb: train, config: train.yaml}
+        - {name: a, verb: shell, run: "cat ${{ jobs.t.output_dir }}/tensorboard/*"}
+        - {name: b, verb: shell, run: x, inputs: ["${{ jobs.t.output_dir }}/logs"]}
+        - {name: c, verb: shell, run: x, inputs: ["${{ jobs.t.output_dir }}/checkpoint-2"]}
+        - {name: d, verb: shell, run: x, inputs: ["${{ jobs.t.output_dir }}/checkpoint-2/runs"]}
+    """
+    workflow = flow(jobs)
+    found = {name: [item.counts for item in workflow.job(name).inputs] for name in "abcd"}
+    assert found == {
+        "a": [Counts.ALL],
+        "b": [Counts.ALL],
+        "c": [Counts.MODEL],
+        "d": [Counts.ALL],
+    }
+
+
 def test_a_shell_upstream_without_outputs_counts_by_its_build_key(flow: Load) -> None:
     jobs = """
         - {name: a, verb: shell, run: x}

@@ -931,6 +931,15 @@ def test_the_third_signal_leaves_what_cannot_be_killed_to_the_next_run() -> None
     assert bench.loop.result().state == "interrupted"
 
 
+def test_a_terminal_that_closes_is_no_hurry_however_often_that_is_said() -> None:
+    """A shell hands it on to what the terminal has told already. Who hurries says so otherwise."""
+    bench = Bench(job("a")).settle().stop("SIGHUP").stop("SIGHUP").stop("SIGHUP")
+    assert len(bench.cancelled) == 1
+    assert not bench.loop.over
+    bench.stop("SIGTERM")
+    assert len(bench.cancelled) == 2
+
+
 def test_fail_fast_stops_what_runs_and_starts_nothing() -> None:
     bench = Bench(job("a"), job("b"), job("c"), max_parallel=2, fail_fast=True).settle()
     bench.end("a", 1)
