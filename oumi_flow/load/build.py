@@ -72,7 +72,7 @@ def build(
     upstream = {name: job.upstream for name, job in jobs.items()}
     final = _ordered(makings, upstream, session)
     _stop_if_any(session)
-    return top.workflow(tuple(jobs[name] for name in final), index.links)
+    return top.workflow(tuple(jobs[name] for name in final), {**workshop.links, **index.links})
 
 
 def _leave_out_lost(makings: dict[str, Making]) -> None:

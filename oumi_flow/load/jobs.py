@@ -26,7 +26,7 @@ from oumi_flow.text import did_you_mean
 from oumi_flow.typed import Any
 from oumi_flow.verbs.command import Args, build_command, normal_args, parse_args, shell_command
 from oumi_flow.verbs.places import to_workdir
-from oumi_flow.verbs.table import VerbSpec, known_verbs, verb
+from oumi_flow.verbs.table import VerbSpec, file_of, known_verbs, verb
 
 
 class Bench:
@@ -116,6 +116,8 @@ class Bench:
                 self._verbs[name] = verb(name)
             except KeyError:
                 self._verbs[name] = None
+            else:
+                self._note_plug_in(self._verbs[name])
         spec = self._verbs[name]
         if spec is None:
             names = known_verbs()
@@ -125,6 +127,13 @@ class Bench:
                 did_you_mean(name, names),
             )
         return spec
+
+    def _note_plug_in(self, spec: VerbSpec | None) -> None:
+        """What was made of its file is not taken any more once that is another one."""
+        from oumi_flow.disk import stamp
+
+        if spec is not None and (file := file_of(spec)):
+            self.session.sources.setdefault(file, stamp(file))
 
     def _fields_fit(self, draft: Draft, spec: VerbSpec) -> bool:
         """Whether the job has what its verb needs, and nothing that has no effect there."""
@@ -323,7 +332,7 @@ class Bench:
             "env": env,
             "workdir": canon(making.workdir_text)
             if making.workdir_text.plain is None and any(making.workdir_text.refs)
-            else making.workdir,
+            else making.workdir_written,
             "outputs": [making.key_of(path) for path in making.declared],
         }
 

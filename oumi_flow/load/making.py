@@ -6,6 +6,7 @@ in both forms, its merged config, and where it writes. What it reads of others i
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -56,7 +57,8 @@ class Making:
     outputs: Texts = ()
     workdir_text: Text = HERE
     # Known once all that it refers to is.
-    workdir: str = "."
+    workdir_written: str = "."
+    workdir: str = "."  # the same, or where it really lies: `..` leads from there
     real_args: Sequence[str] = ()
     words: Sequence[str] | Args = ()  # of `real_args`, taken apart where they can be
     config: str = ""
@@ -121,6 +123,8 @@ class Workshop:
         self.fetched = fetched  # oumi:// URI -> path
         self._configs: dict[str, ConfigFile | None] = {}
         self._checked: set[tuple[str, str]] = set()
+        self._real: dict[str, str] = {}
+        self.links: dict[str, str] = {}  # followed here, and where they lead
 
     # ------------------------------------------------------------------ texts
 
@@ -191,7 +195,8 @@ class Workshop:
     def settle(self, making: Making) -> None:
         """Everything of a job that others may refer to: workdir, config, place, outputs."""
         if making.workdir_text is not HERE:
-            making.workdir = self._workdir(making)
+            making.workdir_written = self._workdir(making)
+            making.workdir = self._really(making.workdir_written)
         if making.args:
             making.args = [each for each in making.args if not each[0].broken]
             making.take_args([self.real(text, making, for_workdir=True) for text, _ in making.args])
@@ -242,6 +247,17 @@ class Workshop:
 
     def _workdir(self, making: Making) -> str:
         return to_base(self.real(making.workdir_text, making, for_workdir=False), ".")
+
+    def _really(self, path: str) -> str:
+        """A path, or behind links the absolute one that it stands for."""
+        if path not in self._real:
+            whole = os.path.abspath(path)
+            real = self._real[path] = os.path.realpath(whole)
+            if real == whole:
+                self._real[path] = path
+            else:
+                self.links[whole] = real
+        return self._real[path]
 
     def _read_config(self, making: Making) -> None:
         node = making.draft.fields.get("config")

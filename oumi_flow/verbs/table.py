@@ -9,6 +9,7 @@ list, and a trailing `.**` for everything below.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -348,23 +349,32 @@ def verb(name: str) -> VerbSpec:
     known = _BY_NAME.get(name)
     if known is not None:
         return known
-    for spec in _plugged_in():
+    for spec, _ in _plugged_in():
         if name == spec.name or name in spec.aliases:
             return spec
     raise KeyError(name)
 
 
+def file_of(spec: VerbSpec) -> str:
+    """The file of the module that a plug-in's verb is from; "" for those of our own table."""
+    if _BY_NAME.get(spec.name) is spec:
+        return ""
+    return next((file for each, file in _plugged_in() if each is spec), "")
+
+
 def known_verbs() -> tuple[str, ...]:
     """All names and aliases, plug-ins included; for messages."""
-    return tuple(name for spec in (*VERBS, *_plugged_in()) for name in (spec.name, *spec.aliases))
+    specs = [*VERBS, *(spec for spec, _ in _plugged_in())]
+    return tuple(name for spec in specs for name in (spec.name, *spec.aliases))
 
 
-def _plugged_in() -> list[VerbSpec]:
+def _plugged_in() -> list[tuple[VerbSpec, str]]:
+    """Each with the file of its module."""
     from importlib.metadata import entry_points
 
     specs = []
     for entry in entry_points(group=ENTRY_POINTS):
         loaded = entry.load()
         if isinstance(loaded, VerbSpec):
-            specs.append(loaded)
+            specs.append((loaded, getattr(sys.modules.get(entry.module), "__file__", None) or ""))
     return specs

@@ -291,6 +291,42 @@ def test_an_input_through_a_link_is_what_the_job_makes(space: Space) -> None:
     assert ran(space) == []
 
 
+def test_a_workdir_behind_a_link_is_where_it_leads_to(space: Space) -> None:
+    """`..` and what jobs are told of each other fit the folder that the process stands in."""
+    scratch = space.root.parent / "scratch"
+    (scratch / "work").mkdir(parents=True)
+    (space.root / "work").symlink_to(scratch / "work")
+    (scratch / "a.txt").write_text("1\n")
+    made = {"run": "cat ../a.txt > ${{ job.output_dir }}/x", "workdir": "work"}
+    space.workflow(
+        {
+            "name": "make",
+            "verb": "shell",
+            **made,
+            "inputs": [f"{scratch}/a.txt"],
+            "outputs": ["${{ job.output_dir }}/x"],
+        },
+        {
+            "name": "use",
+            "verb": "shell",
+            "workdir": "work",
+            "run": "cat ${{ jobs.make.outputs.0 }} > ${{ job.output_dir }}/y",
+            "outputs": ["${{ job.output_dir }}/y"],
+        },
+    )
+    assert space.run().code == 0
+    assert space.read("out/use/y") == "1\n"
+    assert "up to date" in space.run().text
+    (scratch / "a.txt").write_text("2\n")
+    assert space.run().code == 0
+    assert space.read("out/use/y") == "2\n"
+    other = space.root.parent / "other"
+    (other / "work").mkdir(parents=True)
+    (space.root / "work").unlink()
+    (space.root / "work").symlink_to(other / "work")
+    assert "No such file" in space.run("--force-all").text
+
+
 def test_two_outputs_that_links_make_one_are_refused(space: Space) -> None:
     scratch = space.root.parent / "scratch"
     scratch.mkdir()
@@ -305,6 +341,42 @@ def test_two_outputs_that_links_make_one_are_refused(space: Space) -> None:
 
 
 # Snapshot ------------------------------------------------------------------------------------
+
+
+def test_an_oumi_verb_finds_its_places_from_a_workdir_behind_a_link(oumi: Space) -> None:
+    space = oumi
+    scratch = space.root.parent / "scratch"
+    (scratch / "wd").mkdir(parents=True)
+    (space.root / "big").symlink_to(scratch)
+    space.write("in.jsonl", "{}\n")
+    (scratch / "in.jsonl").write_text("1\n")
+    space.write("i.yaml", "model: {model_name: org/x}\ninput_path: ../in.jsonl\n")
+    space.workflow({"name": "i", "verb": "infer", "config": "i.yaml", "workdir": "big/wd"})
+    result = space.run()
+    assert result.code == 0, result.text
+    assert space.exists("out/i/predictions.jsonl")
+    space.write("in.jsonl", "{2}\n")
+    assert "up to date" in space.run("-n").text, "it is another file"
+    (scratch / "in.jsonl").write_text("2\n")
+    assert "in.jsonl" in space.run("-n").text
+
+
+def test_a_plug_in_that_changes_is_noticed(oumi: Space) -> None:
+    space = oumi
+    space.write("bin/oumi", "#!/bin/sh\necho $1 > verb\n")
+    row = "from oumi_flow.verbs import VerbSpec\n"
+    row += "ROW = VerbSpec(name='distill', argv=('{}',), output_key='output_dir')\n"
+    space.write("lib/extra_verb.py", row.format("infer"))
+    space.write("lib/extra-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: e\nVersion: 1\n")
+    points = "[oumi_flow.verbs]\ndistill = extra_verb:ROW\n"
+    space.write("lib/extra-1.0.dist-info/entry_points.txt", points)
+    space.env["PYTHONPATH"] = str(space.root / "lib")
+    space.write("c.yaml", "model: {model_name: org/x}\n")
+    space.workflow({"name": "d", "verb": "distill", "config": "c.yaml"})
+    for word in ("infer", "infer", "evaluate"):
+        space.write("lib/extra_verb.py", row.format(word))
+        space.run("--force-all")  # what it makes is no matter
+        assert space.read("verb") == f"{word}\n"
 
 
 def test_a_local_model_that_goes_away_is_a_name_on_the_hub_again(oumi: Space) -> None:
