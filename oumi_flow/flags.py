@@ -336,7 +336,7 @@ COMMANDS: dict[str, Command] = {
             Arg(
                 "--orphans",
                 action="store_true",
-                help="folders of jobs that are no longer in the file",
+                help="folders of jobs that are no longer in the file, of all or of JOB",
             ),
             Arg(
                 "--cache",

@@ -167,18 +167,23 @@ def _doomed(opened: Opened, options: argparse.Namespace) -> list[str]:
     workflow, store = opened.workflow, opened.store
     paths: list[str] = []
     if options.cache:
+        if options.jobs:
+            raise FlowError(
+                "--cache takes no JOB: it removes the earlier results of all jobs",
+                hint="leave one of the two out",
+            )
         paths.append(store.paths.cache)
     if options.orphans:
-        paths += [store.paths.job_folder(name) for name in store.orphans(workflow, thorough=True)]
-    if options.jobs or not (options.cache or options.orphans):
-        names = [job.name for job in workflow.jobs]
-        chosen = find_jobs(options.jobs, names) if options.jobs else set(names)
-        for name in filter(store.is_foreign, chosen):
-            raise FlowError(
-                f"{store.paths.job_folder(name)}: is the output folder of another workflow",
-                hint="`clean` with that workflow's file removes what is in it",
-            )
-        paths += [store.paths.job_folder(name) for name in names if name in chosen]
+        names = list(store.orphans(workflow, thorough=True))
+    else:
+        names = [] if options.cache else [job.name for job in workflow.jobs]
+    chosen = find_jobs(options.jobs, names) if options.jobs else set(names)
+    for name in filter(store.is_foreign, chosen):
+        raise FlowError(
+            f"{store.paths.job_folder(name)}: is the output folder of another workflow",
+            hint="`clean` with that workflow's file removes what is in it",
+        )
+    paths += [store.paths.job_folder(name) for name in names if name in chosen]
     return [path for path in _outermost(paths) if os.path.lexists(path)]
 
 

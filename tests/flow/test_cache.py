@@ -463,6 +463,21 @@ def test_clean_shows_and_removes_our_own_only(space: Space) -> None:
 # shared
 
 
+def test_clean_takes_no_more_than_is_named(space: Space) -> None:
+    space.workflow(*(space.job(name, "true") for name in ("gone-1", "gone-2", "kept")))
+    ok(space.run())
+    space.workflow(space.job("kept", "true"))
+    result = space.command("clean", "workflow.yaml", "--cache", "kept", "-y")
+    assert result.code == 2
+    assert "--cache takes no JOB" in result.text
+    result = space.command("clean", "workflow.yaml", "--orphans", "kept", "-y")
+    assert result.code == 2
+    assert 'no job "kept"' in result.text
+    ok(space.command("clean", "workflow.yaml", "--orphans", "gone-1", "-y"))
+    found = [name for name in ("gone-1", "gone-2", "kept") if space.exists(f"out/{name}")]
+    assert found == ["gone-2", "kept"]
+
+
 def test_two_workflows_share_what_they_make(space: Space) -> None:
     two(space, 1)
     ok(space.run("--cache", "shared"))
