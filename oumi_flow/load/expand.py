@@ -184,9 +184,8 @@ class Expansion:
         defaults: dict[str, Node] = root.value["defaults"].value if "defaults" in root.value else {}
         made: list[str] = []
         for job in root.value["jobs"].value:
-            fields = _merged(defaults, job.value)
-            if "uses" in job.value:
-                fields = {key: node for key, node in fields.items() if key in job.value}
+            # Defaults are for jobs, a group has its own file's.
+            fields = dict(job.value) if "uses" in job.value else _merged(defaults, job.value)
             for values in self._combinations(scope, fields):
                 if len(self.drafts) >= MAX_JOBS:
                     raise WorkflowErrors(

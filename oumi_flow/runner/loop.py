@@ -412,7 +412,7 @@ class Loop:
         if exit.cold and exit.cold not in self._told_cold:
             self._told_cold.add(exit.cold)
             self._tell(Note(f"`warm`: {job} started cold: {exit.cold}", job=job))
-        self._watch.ended(job)
+        self._watch.ended(job, exit.code != 0)
         self._by_token.pop(prepared.attempt.token, None)
         if exit.code == 0:
             # Digesting what it made may take a while, and needs no GPU. After a failure it is

@@ -53,11 +53,11 @@ class Watch:
             elif self._idle:
                 self._condition.notify()
 
-    def ended(self, job: str) -> None:
+    def ended(self, job: str, failed: bool = False) -> None:
         with self._condition:
             followed = self._running.pop(job, None)
-            # Its last words, if anybody has listened so far.
-            if followed is not None and followed.follower is not None:
+            # Its last words, if anybody has listened so far; of a failure they are all there is.
+            if followed is not None and (failed or followed.follower is not None):
                 self._ended.append(followed)
 
     def latest(self, job: str) -> Progress | None:
@@ -83,7 +83,11 @@ class Watch:
                 closed = self._closed
                 old = time.monotonic() - _EVERY
                 looks = [one for one in self._running.values() if one.since <= old]
-                looks += self._ended
+                # One that nobody has listened to yet may have its next attempt in its log by now.
+                again = self._running
+                looks += [
+                    one for one in self._ended if one.follower or one.step.job.name not in again
+                ]
                 self._ended = []
             for followed in looks:
                 self._look(followed)

@@ -416,6 +416,13 @@ def test_metrics_as_table_csv_and_json(space: Space) -> None:
     assert space.command("metrics", "workflow.yaml", "nope").code == 2
 
 
+def test_metrics_of_a_job_that_failed_at_once(space: Space) -> None:
+    space.workflow(space.job("a", "echo loss=3; exit 4"))
+    assert space.run().code == 1
+    table = space.command("metrics", "workflow.yaml").out.splitlines()
+    assert [line.split() for line in table] == [["job", "loss"], ["a", "3"]]
+
+
 def test_metrics_beside_those_of_an_earlier_run(space: Space) -> None:
     numbers(space)
     space.run()

@@ -325,6 +325,19 @@ def test_a_group_may_have_a_matrix_and_groups_inside(flow: Load) -> None:
     assert workflow.job("end").upstream == ("g-1/in/j1", "g-2/in/j2")
 
 
+@pytest.mark.parametrize("own", ["", "env: {X: '1'}, "])
+def test_defaults_are_not_for_groups(flow: Load, own: str) -> None:
+    """Whatever else the group's entry says: its file has defaults of its own."""
+    text = f"""
+        name: w
+        defaults: {{env: {{D: "1"}}, timeout: 5}}
+        jobs: [{{name: g, {own}uses: u.yaml}}]
+    """
+    job = flow(text, {"u.yaml": "name: u\njobs: [{name: a, verb: shell, run: x}]\n"}).jobs[0]
+    assert "D" not in job.command.env
+    assert ("X" in job.command.env) is bool(own)
+
+
 def test_args_may_be_a_mapping(flow: Load) -> None:
     text = """
         name: w
