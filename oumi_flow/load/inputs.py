@@ -6,6 +6,7 @@ Asks the disk only whether a path exists. Knows nothing of content.
 from __future__ import annotations
 
 import glob
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -27,6 +28,7 @@ _PATH = re.compile(r"/[\w./@%+=,~-]*")
 _AFTER = frozenset(" \t\n\"';|&<>)`")
 _QUOTE = re.compile(r"""(["'])[^\s"']*\Z""")  # opened in the word that goes on
 _DATA = (".jsonl", ".json", ".parquet", ".csv", ".tsv", ".xlsx", ".txt", ".yaml", ".yml")
+_ADAPTER = "adapter_config.json"
 _OF_MODELS = re.compile(r"(^|[._])(model|tokenizer|teacher|adapter)")
 _OF_DATA = re.compile(r"(^|[._])(eval|dataset)_kwargs\b")  # whose keys are anybody's words
 
@@ -239,6 +241,8 @@ class Reader:
             is_model = _OF_MODELS.search(key) and not _OF_DATA.search(key)
             counts = Counts.MODEL if is_model else Counts.ALL
             self._gather(making, path, counts, makers, reading)
+            if is_model:
+                self._base_of(making, path, reading)
         elif _is_clearly_local(key, value):
             self.session.add(
                 Problem(
@@ -247,6 +251,24 @@ class Reader:
                     _relative_to(making),
                 )
             )
+
+    def _base_of(self, making: Making, adapter: str, reading: Reading) -> None:
+        """The model below an adapter, which oumi loads as well: a folder, or a name on a hub."""
+        try:
+            record = json.loads(self.workshop.files.read_source(f"{adapter}/{_ADAPTER}"))
+            base = record["base_model_name_or_path"]
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+            return  # no adapter; or one that oumi will say more about
+        if not isinstance(base, str) or not base or "://" in base:
+            return
+        path = to_base(base, making.workdir)
+        found, below, makers = self._who_makes(path, making)
+        if isinstance(found, Made) and found.job != making.name:
+            if found.job not in making.needs:
+                reading.implied.append(found.job)
+            self._of_upstream(self.workshop.makings[found.job], found.below(below), reading)
+        elif found is None and making.name not in makers and (makers or self._is_there(path)):
+            self._gather(making, path, Counts.MODEL, makers, reading)
 
     def _key_where(self, making: Making, key: str) -> Where:
         """Where a config key got its value: in `args`, or in the config file."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import mmap
 import os
 import shutil
@@ -359,6 +360,31 @@ def test_an_oumi_verb_finds_its_places_from_a_workdir_behind_a_link(oumi: Space)
     assert "up to date" in space.run("-n").text, "it is another file"
     (scratch / "in.jsonl").write_text("2\n")
     assert "in.jsonl" in space.run("-n").text
+
+
+def test_the_model_below_an_adapter_is_an_input_too(oumi: Space) -> None:
+    space = oumi
+    adapter = {"base_model_name_or_path": "base"}
+    space.write("lora/adapter_config.json", json.dumps(adapter))
+    space.write("lora/adapter_model.safetensors", "a\n")
+    space.write("base/model.safetensors", "1\n")
+    space.write("other/model.safetensors", "1\n")
+    space.write("i.yaml", "model:\n  model_name: lora\ninput_path: in.jsonl\n")
+    space.write("in.jsonl", "{}\n")
+    space.workflow({"name": "i", "verb": "infer", "config": "i.yaml"})
+    assert ran(space) == ["i"]
+    space.write("base/README.md", "words\n")
+    assert ran(space) == []
+    space.write("base/model.safetensors", "2\n")
+    assert ran(space) == ["i"]
+    space.write("lora/adapter_config.json", json.dumps({"base_model_name_or_path": "other"}))
+    assert ran(space) == ["i"]
+    space.write("other/model.safetensors", "2\n")
+    assert ran(space) == ["i"]
+    for broken in ("[]", "{", json.dumps({"base_model_name_or_path": 5}), "", "not/there"):
+        text = broken if "/" not in broken else json.dumps({"base_model_name_or_path": broken})
+        space.write("lora/adapter_config.json", text)
+        assert space.run("-n").code == 0
 
 
 def test_a_plug_in_that_changes_is_noticed(oumi: Space) -> None:
