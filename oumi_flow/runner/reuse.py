@@ -16,7 +16,7 @@ from oumi_flow.disk import Disk
 from oumi_flow.errors import FlowError
 from oumi_flow.model import MISSING, Code, Evidence, Job, Step, Trace
 from oumi_flow.store import Store
-from oumi_flow.store.cache import Abandoned, Found, RunCache, keeps, words
+from oumi_flow.store.cache import Abandoned, Found, RunCache, holds_others, keeps, words
 
 # No clock says so; calendars end somewhere, and an entry may come from anybody.
 _NEVER = 1e11
@@ -95,6 +95,16 @@ class Reuse:
             return None
         seen = staleness.observe_outputs(job, self._disk, now.outputs)
         return now if _equal(seen, now.outputs) else None
+
+    def see_first(self, step: Step, trace: Trace) -> None:
+        """Note of a job's first result whether it lies among what somebody else has put there.
+
+        Then it stays there for good: with it that would go to the cache, and from there one day.
+        Raises FlowError.
+        """
+        is_first = step.past.trace is None and step.past.previous is None
+        if is_first and keeps(step.job) and holds_others(step.job, trace):
+            self._store.files.write(self._store.paths.mixed(step.job.name), b"")
 
     # -- back -----------------------------------------------------------------------------------
 

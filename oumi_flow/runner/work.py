@@ -339,6 +339,7 @@ class Work:
         """Write the marker. After that the job is done, whatever happens to the run."""
         trace = outcome.trace
         assert trace is not None
+        self._reuse.see_first(step, trace)
         self._store.commit(trace)
         self._made(step.job, trace)
         self._opened.pop(step.job.name, None)

@@ -42,6 +42,10 @@ class Paths:
     def metrics(self, job: str) -> str:
         return f"{self.output_dir}/{job}/{STATE}/metrics.jsonl"
 
+    def mixed(self, job: str) -> str:
+        """There if the job's promised folders held what it had not made when it first ran."""
+        return f"{self.output_dir}/{job}/{STATE}/mixed"
+
     def config_copy(self, job: str) -> str:
         return f"{self.output_dir}/{job}/{STATE}/config.yaml"
 

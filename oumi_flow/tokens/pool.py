@@ -370,7 +370,8 @@ class TokenPool:
         return f"{self._locks()}/{token}.lock"
 
     def _locks(self) -> str:
-        if not self._folder:
+        # What tidies /tmp may take it away.
+        if not self._folder or not os.path.isdir(self._folder):
             self._folder = prepare_folder(self._root)
         return self._folder
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from oumi_flow.cli import main
+from oumi_flow.store.cache import shelves
 from tests.flow.conftest import Result, Space, delete
 
 CACHE = "out/.oumi-flow/cache"
@@ -333,6 +334,26 @@ def test_the_workdir_of_a_job_stays_where_it_is(space: Space) -> None:
         ok(space.run())
         assert space.read("build/made") == f"{value}\n"
     assert space.read("build/src/main.c") == "int main;\n"
+
+
+def test_a_folder_with_files_of_somebody_else_stays_where_it_is(
+    space: Space, quick: Quick, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else these would go to the cache with the result, and from there, some day, for good."""
+    monkeypatch.setattr(shelves, "_SLACK", 0.0)
+    space.write("data/raw.csv", "mine\n")
+    for value in (1, 2, 1):
+        space.workflow(space.job("a", f"echo {value} > data/made", outputs=["data"]))
+        quick()
+        assert space.read("data/raw.csv") == "mine\n"
+        assert space.read("data/made") == f"{value}\n"
+    assert space.ran() == ["a"] * 3
+    # What a job alone has made there is kept.
+    for value in (1, 2, 1):
+        space.workflow(space.job("b", f"mkdir -p own; echo {value} > own/made", outputs=["own"]))
+        quick()
+        assert space.read("own/made") == f"{value}\n"
+    assert space.ran() == ["b"] * 2
 
 
 def test_a_copy_on_a_disk_with_coarse_times_is_whole(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -552,6 +553,18 @@ def test_what_a_killed_process_left_in_the_folder_of_locks_is_in_nobodys_way(hos
     (boot,) = (host.root / "locks").iterdir()
     (boot / f"gpu-GPU-b.lock.{os.getpid()}~").touch()
     host.lease(host.pool([Gpu(1, "GPU-b")])).close()
+
+
+def test_a_folder_of_locks_that_was_removed_is_made_anew(host: Host) -> None:
+    host.fake({}, {})
+    pool, other = host.pool(), host.pool(run_id="run-2")
+    host.lease(pool)
+    shutil.rmtree(host.root / "locks")
+    assert host.lease(other).devices
+    assert pool.try_lease(GpuRequest(count=2), waited=1.0) is None
+    assert other.waiting()
+    shutil.rmtree(host.root / "locks")
+    assert pool.try_lease(GpuRequest(count=2), waited=2.0) is not None
 
 
 def test_everybody_may_use_the_folder_and_its_locks(host: Host) -> None:

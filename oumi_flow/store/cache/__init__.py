@@ -23,6 +23,7 @@ from oumi_flow.store.cache.shelves import (
     STATE,
     Shelf,
     device_of,
+    holds_others,
     shelves_of,
     survey,
     taken_from,
@@ -30,7 +31,7 @@ from oumi_flow.store.cache.shelves import (
 from oumi_flow.store.files import Files
 from oumi_flow.store.paths import Paths
 
-__all__ = ["Abandoned", "Found", "RunCache", "keeps", "words"]
+__all__ = ["Abandoned", "Found", "RunCache", "holds_others", "keeps", "words"]
 
 
 def keeps(job: Job) -> bool:
@@ -252,6 +253,8 @@ class RunCache:
         return all(device_of(shelf.folder) == near for shelf in shelves)
 
     def shelves(self, job: Job, outputs: Mapping[str, Evidence]) -> list[Shelf] | None:
+        if os.path.lexists(self._paths.mixed(job.name)):
+            return None
         return shelves_of(job, self._paths.job_state(job.name), outputs)
 
 

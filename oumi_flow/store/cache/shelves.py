@@ -12,12 +12,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from oumi_flow.disk.walk import is_glob, is_ours
 from oumi_flow.hashing import blake2b
-from oumi_flow.model import Counts, Evidence, Job
+from oumi_flow.model import Counts, Evidence, Job, Trace
 from oumi_flow.typed import NamedTuple
 
 FOLDER = "folder"  # the job's own folder
 STATE = "state"  # the one file of our state that goes with a result
 HISTORY = "metrics.jsonl"
+_SLACK = 2.0  # seconds that the clock of a file server may be behind ours
 
 
 class Shelf(NamedTuple):
@@ -80,6 +81,24 @@ def shelves_of(job: Job, state_dir: str, outputs: Mapping[str, Evidence]) -> lis
     if any(_lies_in(path, place) for path in reads for place in taken):
         return None
     return shelves
+
+
+def holds_others(job: Job, trace: Trace) -> bool:
+    """Whether a promised folder holds files older than the attempt that made it its result.
+
+    These are somebody else's. To be asked of the first result of a job: what later ones find there
+    may be from those before.
+    """
+    folders = [item for item in job.outputs if trace.outputs[item.key].kind == "folder"]
+    if not folders:
+        return False
+    own, since = os.path.realpath(job.folder), int((trace.started - _SLACK) * 1e9)
+    return any(
+        0 < file.stamp.ctime_ns < since
+        for item in folders
+        if not _lies_in(_real(item.path), own)
+        for file in trace.outputs[item.key].files
+    )
 
 
 def taken_from(shelves: Sequence[Shelf], job: Job, outputs: Mapping[str, Evidence]) -> list[Moved]:

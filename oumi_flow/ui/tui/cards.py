@@ -100,7 +100,7 @@ def _where(row: JobRow, theme: Theme, now: float, seen: Seen) -> Line:
     elif row.expected:
         elapsed = row.elapsed(now) or 0.0
         share = min(0.99, elapsed / row.expected)
-        tail = f" of {rough(row.expected)} last time"
+        tail = f" of {rough(row.expected)} expected"
         lead, style = f"{verb}{duration(elapsed)} ", "muted"
     else:
         return _indented([("", verb), ("muted", row.detail or "no progress told yet")], theme)
