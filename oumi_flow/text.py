@@ -1,4 +1,4 @@
-"""Small words for numbers: durations, sizes, clock times, and the nearest known name."""
+"""Small words for numbers: durations, sizes, clock times; the nearest known name; commands."""
 
 from __future__ import annotations
 
@@ -83,3 +83,10 @@ def ordinal(number: int) -> str:
 def count(number: int, noun: str, plural: str = "") -> str:
     """`1 job`, `3 jobs`."""
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def quoted(*words: str) -> str:
+    """Words of a command line that a user is told to type."""
+    from shlex import join
+
+    return join(words)

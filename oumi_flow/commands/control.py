@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from oumi_flow.errors import JOBS_FAILED, OK, FlowError
 from oumi_flow.events import JobFinished, Planned, RunFinished
 from oumi_flow.model import LastAttempt
+from oumi_flow.text import quoted
 from oumi_flow.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ def resume(options: argparse.Namespace) -> int:
     elif os.path.isfile(options.run):
         raise FlowError(
             f"{options.run}: a workflow file, expected a run id",
-            hint=f"`oumi-flow run {options.run}` goes on with it",
+            hint=f"`oumi-flow run {quoted(options.run)}` goes on with it",
         )
     else:
         run = find_run(options.run)
@@ -203,7 +204,7 @@ def resume(options: argparse.Namespace) -> int:
         raise FlowError(f"{run.base}: the folder of run {run.run_id} is gone")
     words = [*again(run.argv), "-C", run.base]
     refuse_masked(words, run.run_id)
-    print(f"oumi-flow {' '.join(words)}", file=sys.stderr)
+    print(f"oumi-flow {quoted(*words)}", file=sys.stderr)
     os.chdir(run.base)
     asked = parse(words[0], words[1:])
     asked.command_line, asked.flags = words, {}

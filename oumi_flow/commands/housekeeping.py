@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Sequence
 
 from oumi_flow.errors import OK, FlowError
+from oumi_flow.text import quoted
 from oumi_flow.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def touch(options: argparse.Namespace) -> int:
         if _end_moves(opened, options):
             raise FlowError(
                 "a killed run had left a result half in its place: all of it is in the cache now",
-                hint=f"`oumi-flow run {options.file}` puts it back where it is wanted",
+                hint=f"`oumi-flow run {quoted(options.file)}` puts it back where it is wanted",
             )
         _refuse_living(store, wanted, options.file)
         for job in workflow.jobs:
@@ -48,7 +49,7 @@ def touch(options: argparse.Namespace) -> int:
                 if outputs[output.key].kind == "missing":
                     raise FlowError(
                         f'job "{job.name}": cannot be taken as made, {output.path} is not there',
-                        hint=f"`oumi-flow run {options.file} {job.name}` makes it",
+                        hint=f"`oumi-flow run {quoted(options.file, job.name)}` makes it",
                     )
             unmade = [each for each in job.inputs if _is_unmade(each, build_keys)]
             if unmade:
@@ -102,14 +103,14 @@ def rename(options: argparse.Namespace) -> int:
             raise FlowError(
                 f'no job "{old}" was ever run in {workflow.output_dir}',
                 hint=did_you_mean(old, known)
-                or f"`oumi-flow run {options.file} --dry-run` lists what is left over",
+                or f"`oumi-flow run {quoted(options.file)} --dry-run` lists what is left over",
             )
         _refuse_living(store, [old], options.file)
         target = store.paths.job_folder(new)
         if os.path.lexists(target):
             raise FlowError(
                 f"{target} exists already",
-                hint=f"`oumi-flow clean {options.file} {new}` removes it",
+                hint=f"`oumi-flow clean {quoted(options.file, new)}` removes it",
             )
         store.finish_commit(old)
         trace = store.trace(old)
@@ -229,7 +230,8 @@ def _refuse_living(store: Store, names: Iterable[str], file: str) -> None:
         if is_alive(handle):
             raise Locked(
                 f'job "{name}" of a lost run still runs (supervisor pid {handle.pid})',
-                hint=f"`oumi-flow run {file}` takes it over, `oumi-flow cancel {file}` stops it",
+                hint=f"`oumi-flow run {quoted(file)}` takes it over, "
+                f"`oumi-flow cancel {quoted(file)}` stops it",
             )
         refuse_living_elsewhere(handle)
 

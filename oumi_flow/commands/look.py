@@ -7,8 +7,8 @@ import sys
 import time
 from collections.abc import Callable
 
-from oumi_flow.commands.words import quoted
 from oumi_flow.errors import JOBS_FAILED, OK, FlowError
+from oumi_flow.text import quoted
 from oumi_flow.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def logs(options: argparse.Namespace) -> int:
     if not os.path.exists(path):
         raise FlowError(
             f'job "{job}" has no log: {ended or "it has not run here yet"}',
-            hint=f"`oumi-flow why {options.file} {quoted(job)}` says what it waits for",
+            hint=f"`oumi-flow why {quoted(options.file, job)}` says what it waits for",
         )
     if options.errors:
         return reading.print_errors(path, options.lines)

@@ -49,10 +49,12 @@ def settle_base(options: argparse.Namespace, *, strict: bool = False) -> None:
     if base is None or base == here or not os.path.isdir(base):
         return
     if strict:
+        from oumi_flow.text import quoted
+
         raise FlowError(
             f"{options.file} was last run from {base}, now from {here}; "
             "its paths would mean other files",
-            hint=f"`-C {base}` to run it as before, `-C .` to run it from here",
+            hint=f"`-C {quoted(base)}` to run it as before, `-C .` to run it from here",
         )
     options.file = os.path.relpath(os.path.abspath(options.file), base)
     os.chdir(base)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from oumi_flow.commands.words import quoted
+from oumi_flow.text import quoted
 from oumi_flow.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:

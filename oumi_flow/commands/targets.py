@@ -94,7 +94,9 @@ def _of_file(target: str, options: argparse.Namespace) -> Found:
     opened = open_all(options)
     latest = opened.store.latest_run()
     if latest is None:
-        raise FlowError(f"{target}: has not been run yet", hint=f"`oumi-flow run {target}`")
+        from oumi_flow.text import quoted
+
+        raise FlowError(f"{target}: has not been run yet", hint=f"`oumi-flow run {quoted(target)}`")
     return Found(opened.store, latest, opened.workflow.path)
 
 

@@ -81,13 +81,6 @@ def _is_joined(word: str, flags: dict[str, bool]) -> bool:
     return len(word) > 2 and word[:2] in flags and flags[word[:2]]
 
 
-def quoted(word: str) -> str:
-    """A word of a command line that a user is told to type."""
-    from shlex import quote
-
-    return quote(word)
-
-
 def to_json(value: object) -> str:
     """JSON for people and programs, in characters that stdout has."""
     import json

@@ -14,11 +14,11 @@ def no_op(workflow: str, jobs: int) -> str:
 
 def leftovers(names: Sequence[str], path: str) -> str:
     """That there are folders of jobs no longer in the file, and how to be rid of them."""
-    from oumi_flow.text import count
+    from oumi_flow.text import count, quoted
 
     shown = ", ".join(names[:5]) + (f" (+{len(names) - 5} more)" if len(names) > 5 else "")
     folders = count(len(names), "folder")
     return (
         f"{folders} of jobs that are no longer in the file: {shown}; "
-        f"`oumi-flow clean {path} --orphans` removes them"
+        f"`oumi-flow clean {quoted(path)} --orphans` removes them"
     )

@@ -27,7 +27,7 @@ from oumi_flow.events import (
     RunFinished,
 )
 from oumi_flow.model import Decision, JobState
-from oumi_flow.text import duration
+from oumi_flow.text import duration, quoted
 from oumi_flow.ui import cells
 from oumi_flow.ui.layout import paragraph
 from oumi_flow.ui.theme import STATE_STYLE, Line, Span, Theme, line_width
@@ -433,7 +433,8 @@ def closing(board: Board, theme: Theme, tail: Tail = no_tail) -> list[Line]:
     for failure in failures[:_GROUPS]:
         lines += [[], *failure_lines(failure, theme)]
     if len(failures) > _GROUPS:
-        more = f"… and {len(failures) - _GROUPS} other failures: oumi-flow errors {board.path}"
+        more = f"… and {len(failures) - _GROUPS} other failures: "
+        more += f"oumi-flow errors {quoted(board.path)}"
         lines += [[], [("muted", more)]]
     if lines:
         lines.append([])

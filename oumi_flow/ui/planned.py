@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from oumi_flow.board import Board, JobRow
 from oumi_flow.board.outlook import time_left
 from oumi_flow.model import Decision
-from oumi_flow.text import count, duration
+from oumi_flow.text import count, duration, quoted
 from oumi_flow.ui import cells
 from oumi_flow.ui.layout import hanging, paragraph
 from oumi_flow.ui.lines import heading, rough
@@ -37,7 +37,7 @@ def plan_lines(
     if orphans:
         names: list[Span] = [("", f"{theme.text(name)}  ") for name in orphans]
         title = f"{count(len(orphans), 'folder')} of jobs that are no longer in the file: "
-        advice = f"(remove: oumi-flow clean {board.path or 'FILE'} --orphans)"
+        advice = f"(remove: oumi-flow clean {quoted(board.path or 'FILE')} --orphans)"
         lines += [[], *paragraph([("warn", title), *names, ("muted", advice)], theme)]
     expected = _expected(board)
     if expected:

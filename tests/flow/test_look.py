@@ -416,6 +416,16 @@ def test_metrics_as_table_csv_and_json(space: Space) -> None:
     assert space.command("metrics", "workflow.yaml", "nope").code == 2
 
 
+def test_commands_to_type_are_quoted(space: Space) -> None:
+    flow = "my flow.yaml"
+    space.workflow(space.job("a b"), space.job("c"), path=flow)
+    result = space.command("status", flow)
+    assert f"`oumi-flow run '{flow}'`" in result.text
+    assert space.command("run", flow, "--no-tui").code == 0
+    space.workflow(space.job("c"), path=flow)
+    assert f"oumi-flow clean '{flow}' --orphans" in space.command("run", flow, "-n").text
+
+
 def test_metrics_of_a_job_that_failed_at_once(space: Space) -> None:
     space.workflow(space.job("a", "echo loss=3; exit 4"))
     assert space.run().code == 1
