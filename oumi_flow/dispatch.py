@@ -53,6 +53,11 @@ def guarded(do: Callable[[], int]) -> int:
         return INTERNAL
     except OSError as error:
         return _tell(_as_flow_error(error))
+    except UnicodeEncodeError as error:
+        if sys.getfilesystemencoding() == "utf-8":
+            return _confess(error)
+        words = f"a name cannot be written in this locale's {error.encoding}: {error.object!a}"
+        return _tell(FlowError(words, hint="set LC_ALL=C.UTF-8, or another that is UTF-8"))
     except Exception as error:  # noqa: BLE001 - no traceback ever reaches a user
         return _confess(error)
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import glob
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from oumi_flow.dataclass import dataclass, field
+from oumi_flow.disk import stamp
 from oumi_flow.errors import Problem, Where
 from oumi_flow.load.configs import flatten, input_values
 from oumi_flow.load.making import MARK, MARKS, Making, Workshop
@@ -347,10 +349,13 @@ class Reader:
         """Whether a path exists, or a glob matches; what is not there is noted as a source."""
         if path not in self._exists:
             there = self.index.exists(path)
-            if not there and _GLOB.search(path):
+            seen = path
+            if not there and (pattern := _GLOB.search(path)):
                 there = next(glob.iglob(path, recursive=True), None) is not None
-            elif not there:
-                self.session.sources.setdefault(path, None)
+                # A name that comes to the folder may be the first to match.
+                seen = os.path.dirname(path[: pattern.start()]) or "."
+            if not there:
+                self.session.sources.setdefault(seen, stamp(seen))
             self._exists[path] = there
         return self._exists[path]
 

@@ -426,6 +426,13 @@ def test_commands_to_type_are_quoted(space: Space) -> None:
     assert f"oumi-flow clean '{flow}' --orphans" in space.command("run", flow, "-n").text
 
 
+def test_a_name_that_the_locale_cannot_write_is_told(space: Space) -> None:
+    space.workflow(space.job("日本語"))
+    result = space.run("-n", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    assert result.code == 2
+    assert "cannot be written in this locale's ascii" in result.text
+
+
 def test_metrics_of_a_job_that_failed_at_once(space: Space) -> None:
     space.workflow(space.job("a", "echo loss=3; exit 4"))
     assert space.run().code == 1

@@ -9,11 +9,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from oumi_flow.disk import is_settled, stamp_of
 from tests.flow.conftest import Space, wait_for
 
 # Does what each verb promises: a model made of the data it was given, predictions of the model,
@@ -88,6 +90,11 @@ def ran(space: Space, *args: str, **env: str) -> list[str]:
     result = space.run(*args, **env)
     assert result.code == 0, result.text
     return space.ran()
+
+
+def rests(path: Path) -> bool:
+    """Whether its last change is long enough ago for its stamp to be trusted."""
+    return is_settled(stamp_of(path.stat()), time.time_ns())
 
 
 def copy(source: str, target: str) -> dict[str, Any]:
@@ -385,6 +392,20 @@ def test_the_model_below_an_adapter_is_an_input_too(oumi: Space) -> None:
         text = broken if "/" not in broken else json.dumps({"base_model_name_or_path": broken})
         space.write("lora/adapter_config.json", text)
         assert space.run("-n").code == 0
+
+
+def test_what_comes_to_match_a_pattern_of_a_config_is_an_input(oumi: Space) -> None:
+    space = oumi
+    task = "{task_name: t, evaluation_backend: custom, eval_kwargs: {files: 'data/*'}}"
+    space.write("e.yaml", f"model: {{model_name: org/x}}\ntasks: [{task}]\n")
+    (space.root / "data").mkdir()
+    os.utime(space.root / "data", (1, 1))
+    space.workflow({"name": "e", "verb": "evaluate", "config": "e.yaml"})
+    wait_for(lambda: rests(space.root / "data"), "the folder has rested")
+    assert ran(space) == ["e"]
+    assert ran(space) == []
+    space.write("data/x", "1\n")
+    assert ran(space) == ["e"]
 
 
 def test_a_plug_in_that_changes_is_noticed(oumi: Space) -> None:
