@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 
 from oumi_flow.dataclass import dataclass
 from oumi_flow.errors import FlowError
-from oumi_flow.model import Job, LastAttempt, Plan, Stamp, Step, Trace, Workflow
+from oumi_flow.model import Counts, Decision, Job, LastAttempt, Plan, Stamp, Step, Trace, Workflow
 from oumi_flow.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -139,10 +139,10 @@ def make_plan(opened: Opened, options: argparse.Namespace) -> Plan:
 
     A file that no job makes and that has gone since the workflow was loaded is told with its place
     in the workflow file, by loading it anew; without that file it may mean something else, as a
-    model's name may be one on a hub.
+    model's name may be one on a hub. A file that is a link since then may be what some job makes.
     """
     made = judged(opened, options)
-    if missing_input(made, opened) is not None:
+    if missing_input(made, opened) is not None or has_new_links(made, opened):
         opened.workflow = open_workflow(options, anew=True)
         made = judged(opened, options)
         missing = missing_input(made, opened)
@@ -233,10 +233,23 @@ def _resumes(job: Job, attempt: LastAttempt) -> str:
     return resume_point(job, attempt)
 
 
+def has_new_links(plan: Plan, opened: Opened) -> bool:
+    """Whether something that is read, and that has moved, is a link of which nobody knew so far."""
+    known, seen = opened.workflow.links, set[str]()
+    for step in plan.steps:
+        if step.decision is Decision.UP_TO_DATE and step.job.name not in plan.refreshed:
+            continue
+        for item in step.job.inputs:
+            if item.producer or item.makers or not item.path:
+                continue
+            path = item.path.rstrip("/")
+            seen.update((path, os.path.dirname(path)))
+    return any(os.path.islink(path) and os.path.abspath(path) not in known for path in seen if path)
+
+
 def missing_input(plan: Plan, opened: Opened) -> tuple[Job, str] | None:
     """A job to run and something that it reads, which is not there and which nobody makes."""
     from oumi_flow.disk import is_glob
-    from oumi_flow.model import Counts, Decision
 
     for step in plan.steps:
         if step.decision is Decision.UP_TO_DATE:

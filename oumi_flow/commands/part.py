@@ -90,7 +90,7 @@ def _open(sealed: SealedJobs, look: Look, options: argparse.Namespace) -> Opened
 
 def _is_strange(plan: Plan, opened: Opened) -> bool:
     """Whether there is more to it than jobs that are stale or not."""
-    from oumi_flow.commands.opening import missing_input
+    from oumi_flow.commands.opening import has_new_links, missing_input
 
     assert opened.part is not None
     for step in plan.steps:
@@ -99,4 +99,4 @@ def _is_strange(plan: Plan, opened: Opened) -> bool:
                 return True  # its marker went after the look
         elif step.past.attempt is not None and step.past.attempt.is_unsettled:
             return True  # of a lost run
-    return missing_input(plan, opened) is not None
+    return missing_input(plan, opened) is not None or has_new_links(plan, opened)

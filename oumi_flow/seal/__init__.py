@@ -94,7 +94,7 @@ def look(words: "Sequence[str]") -> Look:
             found.folders = [at for at, were in head["listings"].items() if _names(at) != were]
             for part in range(head["parts"]):
                 _look(part, next(frames), found.moved)
-        if not found.folders and (not found.moved or _only_touched(found, path)):
+        if not found.folders and (not found.moved or _only_touched(found, path, head["links"])):
             found.answer = head["answer"]
         elif found.lock is not None:
             found.path, found.flags = path, head["flags"]
@@ -301,7 +301,7 @@ def _is_there(path: str) -> bool:
 # What was only touched ------------------------------------------------------------------------
 
 
-def _only_touched(found: Look, seal: str) -> bool:
+def _only_touched(found: Look, seal: str, links: "dict[str, str]") -> bool:
     """Whether these files hold what they held. If so, the seal gets their newer stamps.
 
     Raises OtherError for a file that changes as it is read.
@@ -315,6 +315,8 @@ def _only_touched(found: Look, seal: str) -> bool:
     sizes = [file.now[0] for file in moved if file.now is not None and file.digest != UNKNOWN]
     if len(sizes) < len(moved) or sum(sizes) > _MOST_BYTES:
         return False
+    if any(_is_new_link(os.fsdecode(file.path), links) for file in moved):
+        return False  # to what a job makes, perhaps
     settled = True
     for file in moved:
         descriptor = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -334,3 +336,11 @@ def _only_touched(found: Look, seal: str) -> bool:
 
         renew(seal, found.index, moved)
     return True
+
+
+def _is_new_link(path: str, links: "dict[str, str]") -> bool:
+    """Whether a file, or the folder that it lies in, is a link that was none."""
+    return any(
+        os.path.islink(each) and os.path.abspath(each) not in links
+        for each in (path, os.path.dirname(path))
+    )

@@ -335,6 +335,26 @@ def test_a_workdir_behind_a_link_is_where_it_leads_to(space: Space) -> None:
     assert "No such file" in space.run("--force-all").text
 
 
+@pytest.mark.parametrize("name", ["d", "d/x"])
+def test_a_path_that_becomes_a_link_to_what_a_job_makes(space: Space, name: str) -> None:
+    """With the same content, so that nothing is stale for that."""
+    space.write("a.txt", "1\n")
+    space.write("d/x", "1\n")
+    space.workflow(
+        space.job("use", "cat d/x > all", inputs=[name], outputs=["all"]),
+        space.job("make", "mkdir -p gen; cat a.txt > gen/x", inputs=["a.txt"], outputs=["gen"]),
+    )
+    assert sorted(ran(space)) == ["make", "use"]
+    assert ran(space) == []
+    shutil.rmtree(space.root / "d")
+    (space.root / "d").symlink_to("gen")
+    assert ran(space) == ["use"], "it reads what a job makes now"
+    space.write("a.txt", "2\n")
+    assert ran(space) == ["make", "use"]
+    assert space.read("all") == "2\n"
+    assert ran(space) == []
+
+
 def test_two_outputs_that_links_make_one_are_refused(space: Space) -> None:
     scratch = space.root.parent / "scratch"
     scratch.mkdir()
