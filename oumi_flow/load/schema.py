@@ -210,16 +210,19 @@ def _type(compiler: _Compiler, schema: Mapping[str, Json]) -> Check:
     return check
 
 
+_QUOTE_IT, _NO_QUOTES = "quote it", "leave out the quotes"
+
+
 def _type_hint(names: list[str], node: Node) -> str:
     value = node.value
     if "string" in names and not isinstance(value, (dict, list, str)):
-        return f'quote it: "{node.text}"' if node.text else 'an empty text is written ""'
+        return f'{_QUOTE_IT}: "{node.text}"' if node.text else 'an empty text is written ""'
     if "array" in names and isinstance(value, str) and value:
         return f"a list is written [{node.text}]" if len(node.text) <= 40 else ""
     if "boolean" in names and node.text.lower() in ("yes", "no", "on", "off", "y", "n"):
         return "write true or false"
     if isinstance(value, str) and _is_type(scalar(node.text), names[0]):
-        return "leave out the quotes"
+        return _NO_QUOTES
     return ""
 
 
@@ -337,7 +340,19 @@ def _any_of(compiler: _Compiler, schema: Mapping[str, Json]) -> Check:
             return
         words = [each for kind in kinds for each in kind.get("enum", ())]
         hint = did_you_mean(node.text, map(str, words))
-        _say(node, label, expected, report, hint or _type_hint(names, node))
+        hint = hint or _type_hint(names, node)
+        if hint.startswith((_QUOTE_IT, _NO_QUOTES)):  # only where that would do
+            other = scalar(node.text) if isinstance(node.value, str) else node.text
+            hint = hint if fits(other, node) else ""
+        _say(node, label, expected, report, hint)
+
+    def fits(value: Any, node: Node) -> bool:
+        for branch in branches:
+            inner = Report(final=True)
+            branch(Node(value, node.at, node.source, node.text), "", inner)
+            if not inner.problems:
+                return True
+        return False
 
     return check
 

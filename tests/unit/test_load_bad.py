@@ -37,3 +37,15 @@ def test_a_broken_workflow_is_refused_with_its_place(
     if found[0].where and found[0].where.line and "UTF" not in case.name and case.name != "binary":
         line = found[0].where.source
         assert found[0].where.column <= len(line) + 1
+
+
+@pytest.mark.parametrize("text", ["-1", '"-1"', "true"])
+def test_no_spelling_is_advised_that_would_not_do_either(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    job = f"{{name: a, verb: shell, run: x, retry_delay: {text}}}"
+    Path("w.yaml").write_text(f"name: w\njobs: [{job}]\n")
+    with pytest.raises(FlowError) as raised:
+        load("w.yaml", sets={}, environ={}, snapshot=False)
+    assert [problem.hint for problem in raised.value.problems] == [""]
