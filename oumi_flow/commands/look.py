@@ -60,6 +60,8 @@ def monitor(options: argparse.Namespace) -> int:
     from oumi_flow.commands.views import live, tails, wants_screen
     from oumi_flow.events import RunFinished
 
+    if options.read_only and options.writable:
+        raise FlowError("--read-only and --writable are two wishes", hint="give one of them")
     found = find_target(options.target, options)
     store, run_id = found.store, found.run_id
     from oumi_flow.commands import screen

@@ -433,6 +433,12 @@ def test_a_name_that_the_locale_cannot_write_is_told(space: Space) -> None:
     assert "cannot be written in this locale's ascii" in result.text
 
 
+def test_a_screen_is_not_both_to_look_only_and_to_act(space: Space) -> None:
+    result = space.command("monitor", "--web", "--read-only", "--writable")
+    assert result.code == 2
+    assert "--read-only and --writable are two wishes" in result.text
+
+
 def test_metrics_of_a_job_that_failed_at_once(space: Space) -> None:
     space.workflow(space.job("a", "echo loss=3; exit 4"))
     assert space.run().code == 1
