@@ -68,6 +68,8 @@ def _needs_quotes(node: Node, text: Text, in_list: bool) -> bool:
         or shown != shown.strip()
         or shown[0] in _INDICATORS
         or shown[:2] in ("- ", "? ", ": ")
+        or shown in ("-", "?", "=", "<<")  # the last two are tags of YAML 1.1, which oumi reads
+        or (in_list and shown[0] in "?:")
         or _is_cut(shown)
         or (in_list and not _INDICATORS.isdisjoint(shown.translate(_HARMLESS)))
     )
@@ -78,7 +80,7 @@ _HARMLESS = dict.fromkeys(map(ord, "\"'&*!|>%@`#"))  # in the middle of a word, 
 
 def _is_cut(text: str) -> bool:
     """Whether YAML would read a part of it as a key, or as a comment."""
-    return ": " in text or " #" in text or "\n" in text or text.endswith(":")
+    return any(each in text for each in (": ", " #", "\n", "\t")) or text.endswith(":")
 
 
 def _quoted(text: Text) -> list[Part]:
