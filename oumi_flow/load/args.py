@@ -14,6 +14,7 @@ from oumi_flow.load.template import Part, Text, joined
 from oumi_flow.load.yaml_source import Node, scalar
 from oumi_flow.verbs.table import VerbSpec
 
+_OF_LISTS = frozenset(",[]{}:?")  # anywhere in an item
 _INDICATORS = frozenset("[]{}\"'&*!|>%@`#,")  # https://yaml.org/spec/1.2.2/#53-indicator-characters
 
 
@@ -69,13 +70,9 @@ def _needs_quotes(node: Node, text: Text, in_list: bool) -> bool:
         or shown[0] in _INDICATORS
         or shown[:2] in ("- ", "? ", ": ")
         or shown in ("-", "?", "=", "<<")  # the last two are tags of YAML 1.1, which oumi reads
-        or (in_list and shown[0] in "?:")
         or _is_cut(shown)
-        or (in_list and not _INDICATORS.isdisjoint(shown.translate(_HARMLESS)))
+        or (in_list and not _OF_LISTS.isdisjoint(shown))
     )
-
-
-_HARMLESS = dict.fromkeys(map(ord, "\"'&*!|>%@`#"))  # in the middle of a word, even in a list
 
 
 def _is_cut(text: str) -> bool:
