@@ -56,7 +56,8 @@ def guarded(do: Callable[[], int]) -> int:
     except UnicodeEncodeError as error:
         if sys.getfilesystemencoding() == "utf-8":
             return _confess(error)
-        words = f"a name cannot be written in this locale's {error.encoding}: {error.object!a}"
+        name = ascii(error.object[:100])
+        words = f"a name cannot be written in this locale's {error.encoding}: {name}"
         return _tell(FlowError(words, hint="set LC_ALL=C.UTF-8, or another that is UTF-8"))
     except Exception as error:  # noqa: BLE001 - no traceback ever reaches a user
         return _confess(error)

@@ -9,10 +9,11 @@ import glob
 import json
 import os
 import re
+import time
 from collections.abc import Iterable, Iterator, Mapping
 
 from oumi_flow.dataclass import dataclass, field
-from oumi_flow.disk import stamp
+from oumi_flow.disk import is_settled, stamp
 from oumi_flow.errors import Problem, Where
 from oumi_flow.load.configs import flatten, input_values
 from oumi_flow.load.making import MARK, MARKS, Making, Workshop
@@ -349,13 +350,16 @@ class Reader:
         """Whether a path exists, or a glob matches; what is not there is noted as a source."""
         if path not in self._exists:
             there = self.index.exists(path)
-            seen = path
             if not there and (pattern := _GLOB.search(path)):
+                # A name that comes to the folder from now on may be the first to match.
+                folder = os.path.dirname(path[: pattern.start()]) or "."
+                was = stamp(folder)
                 there = next(glob.iglob(path, recursive=True), None) is not None
-                # A name that comes to the folder may be the first to match.
-                seen = os.path.dirname(path[: pattern.start()]) or "."
-            if not there:
-                self.session.sources.setdefault(seen, stamp(seen))
+                if not there:
+                    self.session.sources.setdefault(folder, was)
+                    self.session.settled &= was is None or is_settled(was, time.time_ns())
+            elif not there:
+                self.session.sources.setdefault(path, None)
             self._exists[path] = there
         return self._exists[path]
 

@@ -96,14 +96,19 @@ class Reuse:
         seen = staleness.observe_outputs(job, self._disk, now.outputs)
         return now if _equal(seen, now.outputs) else None
 
-    def see_first(self, step: Step, trace: Trace) -> None:
+    def see_first(self, step: Step, trace: Trace, since: float) -> None:
         """Note of a job's first result whether it lies among what somebody else has put there.
 
         Then it stays there for good: with it that would go to the cache, and from there one day.
-        Raises FlowError.
+        `since`: when this run began. Raises FlowError.
         """
-        is_first = step.past.trace is None and step.past.previous is None
-        if is_first and keeps(step.job) and holds_others(step.job, trace):
+        if step.past.trace is not None or step.past.previous is not None:
+            return
+        if trace.attempt == 1:
+            since = trace.started
+        if (before := step.past.attempt) is not None:
+            since = min(since, before.since or before.started)
+        if keeps(step.job) and holds_others(step.job, trace, since):
             self._store.files.write(self._store.paths.mixed(step.job.name), b"")
 
     # -- back -----------------------------------------------------------------------------------

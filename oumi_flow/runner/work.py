@@ -70,6 +70,7 @@ class Work:
         `cache`: where results of earlier build keys are kept; None: below the output folder only.
         """
         self._store, self._disk, self._run_id, self._now = store, disk, run_id, now
+        self._began = now()
         self._environ = environ
         self._children = Children(environ, oumi)
         self._versions, self._software = versions, software
@@ -339,7 +340,7 @@ class Work:
         """Write the marker. After that the job is done, whatever happens to the run."""
         trace = outcome.trace
         assert trace is not None
-        self._reuse.see_first(step, trace)
+        self._reuse.see_first(step, trace, self._began)
         self._store.commit(trace)
         self._made(step.job, trace)
         self._opened.pop(step.job.name, None)

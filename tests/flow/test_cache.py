@@ -348,12 +348,14 @@ def test_a_folder_with_files_of_somebody_else_stays_where_it_is(
         assert space.read("data/raw.csv") == "mine\n"
         assert space.read("data/made") == f"{value}\n"
     assert space.ran() == ["a"] * 3
-    # What a job alone has made there is kept.
-    for value in (1, 2, 1):
-        space.workflow(space.job("b", f"mkdir -p own; echo {value} > own/made", outputs=["own"]))
+    # What a job alone has made there is kept, also where an attempt before had begun it.
+    again = "[ -e own/part ] || { echo > own/part; false; }"
+    for value, runs in ((1, 2), (2, 2), (1, 0)):
+        run = f"mkdir -p own; echo {value} > own/made; {again}"
+        space.workflow(space.job("b", run, outputs=["own"], max_retries=1, retry_delay=0))
         quick()
         assert space.read("own/made") == f"{value}\n"
-    assert space.ran() == ["b"] * 2
+        assert space.ran() == ["b"] * runs
 
 
 def test_a_copy_on_a_disk_with_coarse_times_is_whole(

@@ -83,18 +83,18 @@ def shelves_of(job: Job, state_dir: str, outputs: Mapping[str, Evidence]) -> lis
     return shelves
 
 
-def holds_others(job: Job, trace: Trace) -> bool:
-    """Whether a promised folder holds files older than the attempt that made it its result.
+def holds_others(job: Job, trace: Trace, since: float) -> bool:
+    """Whether a promised folder holds files from before `since`, so of somebody else.
 
-    These are somebody else's. To be asked of the first result of a job: what later ones find there
-    may be from those before.
+    That is when the job was begun first, in seconds of unix time. To be asked of its first result:
+    what later ones find there may be from those before.
     """
     folders = [item for item in job.outputs if trace.outputs[item.key].kind == "folder"]
     if not folders:
         return False
-    own, since = os.path.realpath(job.folder), int((trace.started - _SLACK) * 1e9)
+    own, first = os.path.realpath(job.folder), int((since - _SLACK) * 1e9)
     return any(
-        0 < file.stamp.ctime_ns < since
+        0 < file.stamp.ctime_ns < first
         for item in folders
         if not _lies_in(_real(item.path), own)
         for file in trace.outputs[item.key].files
