@@ -414,6 +414,17 @@ def test_the_model_below_an_adapter_is_an_input_too(oumi: Space) -> None:
         assert space.run("-n").code == 0
 
 
+def test_data_under_a_key_that_sounds_like_a_model_counts_whole(oumi: Space) -> None:
+    space = oumi
+    task = "{task_name: t, evaluation_backend: custom, eval_kwargs: {model_answers: answers}}"
+    space.write("e.yaml", f"model: {{model_name: org/x}}\ntasks: [{task}]\n")
+    space.write("answers/README.md", "1\n")
+    space.workflow({"name": "e", "verb": "evaluate", "config": "e.yaml"})
+    assert ran(space) == ["e"]
+    space.write("answers/README.md", "2\n")
+    assert ran(space) == ["e"]
+
+
 def test_what_comes_to_match_a_pattern_of_a_config_is_an_input(oumi: Space) -> None:
     space = oumi
     task = "{task_name: t, evaluation_backend: custom, eval_kwargs: {files: 'data/*'}}"

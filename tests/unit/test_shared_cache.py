@@ -8,6 +8,7 @@ import pytest
 
 from oumi_flow.model import Command, Job, Trace
 from oumi_flow.staleness import trace_of
+from oumi_flow.store.cache import entry, moves
 from oumi_flow.store.cache.entry import Entry, write
 from oumi_flow.store.cache.shared import Shared
 from oumi_flow.store.cache.shelves import FOLDER, Shelf
@@ -39,3 +40,29 @@ def test_one_that_others_evict_before_it_is_listed_is_not_there(
     copied = shared.copy_out(kept, shelves, str(target), lambda: True)
     assert copied == (None if evicted else kept)
     assert (target / FOLDER / "made").exists() is not evicted
+
+
+def test_of_two_results_of_one_key_the_later_one_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two jobs that do the same work are moved to the cache at once."""
+    trace = made()
+    target, leaving = tmp_path / trace.build_key, tmp_path / "out-a"
+    for folder in (target, leaving):
+        (folder / FOLDER).mkdir(parents=True)
+        write(str(folder), FILES, trace, "proof", 1, "trace.json")
+    (leaving / FOLDER / "later").write_text("x")
+    remove = entry.remove
+
+    def removed(path: str) -> bool:
+        gone = remove(path)
+        if not (tmp_path / "met").exists():  # the other one comes just then
+            (tmp_path / "met").touch()
+            target.mkdir()
+            write(str(target), FILES, trace, "proof", 1, "trace.json")
+        return gone
+
+    monkeypatch.setattr(entry, "remove", removed)
+    moves.seal(str(tmp_path), str(leaving), trace.build_key)
+    assert (target / FOLDER / "later").exists()
+    assert not leaving.exists()
