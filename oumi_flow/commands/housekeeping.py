@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 
-from oumi_flow.errors import OK, FlowError
+from oumi_flow.errors import JOBS_FAILED, OK, FlowError
 from oumi_flow.text import quoted
 from oumi_flow.typed import TYPE_CHECKING
 
@@ -162,7 +162,7 @@ def _remove_all(opened: Opened, doomed: Sequence[str], *, yes: bool) -> int:
 
 
 def _doomed(opened: Opened, options: argparse.Namespace) -> list[str]:
-    """What is to go, all of it below the output folder and none of it a link out of it."""
+    """What is to go: folders of the output folder. Of a link it is the link that goes."""
     from oumi_flow.planner import find_jobs
 
     workflow, store = opened.workflow, opened.store
@@ -206,7 +206,7 @@ def _end_moves(opened: Opened, options: argparse.Namespace) -> bool:
 
     reuse = Reuse(opened.store, opened.disk, run_cache(opened, options))
     if stuck := reuse.mend():
-        raise FlowError("; ".join(stuck))
+        raise FlowError("; ".join(stuck), exit_code=JOBS_FAILED)
     return reuse.mended
 
 

@@ -235,16 +235,16 @@ def _resumes(job: Job, attempt: LastAttempt) -> str:
 
 def has_new_links(plan: Plan, opened: Opened) -> bool:
     """Whether something that is read, and that has moved, is a link of which nobody knew so far."""
-    known, seen = opened.workflow.links, set[str]()
-    for step in plan.steps:
-        if step.decision is Decision.UP_TO_DATE and step.job.name not in plan.refreshed:
-            continue
-        for item in step.job.inputs:
-            if item.producer or item.makers or not item.path:
-                continue
-            path = item.path.rstrip("/")
-            seen.update((path, os.path.dirname(path)))
-    return any(os.path.islink(path) and os.path.abspath(path) not in known for path in seen if path)
+    from oumi_flow.seal import is_new_link
+
+    moved = {
+        item.path.rstrip("/")
+        for step in plan.steps
+        if step.decision is not Decision.UP_TO_DATE or step.job.name in plan.refreshed
+        for item in step.job.inputs
+        if item.path and not item.producer and not item.makers
+    }
+    return any(is_new_link(path, opened.workflow.links) for path in moved)
 
 
 def missing_input(plan: Plan, opened: Opened) -> tuple[Job, str] | None:

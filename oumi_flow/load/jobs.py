@@ -113,11 +113,11 @@ class Bench:
             return None
         if name not in self._verbs:
             try:
-                self._verbs[name] = verb(name)
+                found = self._verbs[name] = verb(name)
             except KeyError:
                 self._verbs[name] = None
             else:
-                self._note_plug_in(self._verbs[name])
+                self._note_plug_in(found)
         spec = self._verbs[name]
         if spec is None:
             names = known_verbs()
@@ -128,11 +128,11 @@ class Bench:
             )
         return spec
 
-    def _note_plug_in(self, spec: VerbSpec | None) -> None:
+    def _note_plug_in(self, spec: VerbSpec) -> None:
         """What was made of its file is not taken any more once that is another one."""
         from oumi_flow.disk import stamp
 
-        if spec is not None and (file := file_of(spec)):
+        if file := file_of(spec):
             self.session.sources.setdefault(file, stamp(file))
 
     def _fields_fit(self, draft: Draft, spec: VerbSpec) -> bool:

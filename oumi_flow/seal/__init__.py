@@ -20,7 +20,7 @@ from oumi_flow import __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
 _LAYOUT = 7
@@ -315,7 +315,7 @@ def _only_touched(found: Look, seal: str, links: "dict[str, str]") -> bool:
     sizes = [file.now[0] for file in moved if file.now is not None and file.digest != UNKNOWN]
     if len(sizes) < len(moved) or sum(sizes) > _MOST_BYTES:
         return False
-    if any(_is_new_link(os.fsdecode(file.path), links) for file in moved):
+    if any(is_new_link(os.fsdecode(file.path), links) for file in moved):
         return False  # to what a job makes, perhaps
     settled = True
     for file in moved:
@@ -338,7 +338,7 @@ def _only_touched(found: Look, seal: str, links: "dict[str, str]") -> bool:
     return True
 
 
-def _is_new_link(path: str, links: "dict[str, str]") -> bool:
+def is_new_link(path: str, links: "Mapping[str, str]") -> bool:
     """Whether a file, or the folder that it lies in, is a link that was none."""
     return any(
         os.path.islink(each) and os.path.abspath(each) not in links

@@ -232,6 +232,21 @@ def test_what_is_half_moved_is_not_taken_as_made(here: Space) -> None:
     assert [here.read(f"far/{name}") for name in "xy"] == ["2\n", "2\n"]
 
 
+def test_what_cannot_be_moved_to_its_end_is_not_taken_as_made(
+    here: Space, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    half_back(here)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device", "far")
+
+    monkeypatch.setattr(moves, "mend", full)
+    assert main(["touch", "workflow.yaml", "a"]) == 1
+    said = capfd.readouterr().err
+    assert "cannot end a move that was cut off: far: No space left on device" in said
+    assert not here.exists("out/a/.oumi-flow/done.json")
+
+
 def test_what_is_half_moved_is_not_lost_by_another_name(here: Space) -> None:
     half_back(here)
     run = "mkdir -p far; echo 1 | tee far/x far/y"

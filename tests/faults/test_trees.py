@@ -516,6 +516,21 @@ def test_closing_the_terminal_stops_the_run_politely(space: Space) -> None:
     assert "interrupted (SIGHUP" in space.run("--dry-run").text
 
 
+def test_a_terminal_that_says_twice_that_it_closes_is_no_hurry(space: Space) -> None:
+    """The kernel tells the run, and an interactive shell hands it on: a job has its grace."""
+    save = "trap 'touch asked; while [ ! -e go ]; do sleep 0.02; done; touch saved; exit 1' TERM"
+    space.workflow(space.job("a", f"{save}; touch up; while :; do sleep 0.02; done", grace=60))
+    run = space.start("run", "workflow.yaml", "--no-tui")
+    wait_for(lambda: space.exists("up"), "the job is up")
+    run.send_signal(signal.SIGHUP)
+    wait_for(lambda: space.exists("asked"), "the job was asked to end")
+    run.send_signal(signal.SIGHUP)
+    assert "running" in space.command("status", "workflow.yaml").text
+    space.write("go", "")
+    assert finish(run).code == 129
+    assert space.exists("saved")
+
+
 def test_under_nohup_the_run_outlives_its_terminal(space: Space) -> None:
     waiting_job(space)
     program = "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); "
