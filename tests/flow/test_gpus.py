@@ -188,8 +188,8 @@ def test_three_workflows_share_two_gpus_in_turn(space: Space) -> None:
     """18 jobs, beside a process that keeps a core busy.
 
     GPUs come free when all who want one stand in line, so that no run is late because the machine
-    held it up. Who got none of one pair gets one of the next. (Of two that stand up at once, either
-    may be first, each time: how far one gets ahead has no bound.)
+    held it up. A pair goes to two runs, and who got none of it gets one of the next. (Of two that
+    stand up at once, either may be first, each time: how far one gets ahead has no bound.)
     """
     have(space, 2)
     body = (
@@ -224,6 +224,7 @@ def test_three_workflows_share_two_gpus_in_turn(space: Space) -> None:
                 wait_for(lambda: len(began(space)) == end, "two more begin")  # noqa: B023
                 held = began(space)[end - 2 :]
                 served = {who.partition("-")[0] for who in held}
+                assert len(served) == min(2, len(wanting)), began(space)
                 assert passed_over <= served, began(space)
                 had.update(who.partition("-")[0] for who in held)
                 passed_over = wanting - served
